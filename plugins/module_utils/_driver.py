@@ -1,0 +1,619 @@
+# Copyright (c) 2026, the kvm.passthrough authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which driver has a PCI device, now and at every boot.
+
+look() takes a snapshot, decide() turns it and a request into plans, carry_out() executes them. The kernel's side is
+Documentation/ABI/testing/sysfs-bus-pci (driver_override, unbind, drivers_probe), udev's is udev(7).
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import os
+import re
+import subprocess
+import sys
+import typing as t
+from dataclasses import dataclass, field
+
+from . import _files
+from ._errors import HostFailure, InvalidInput, PassthroughError, Refused
+from ._files import FileChange
+from ._host_use import Use, guest_holds, host_uses, is_vfio
+from ._initramfs import stale
+from ._selectors import parse_address
+from ._sysfs import below, link_name, names, read_int, read_text
+
+NATIVE = "native"
+RULES = "/etc/udev/rules.d"
+LOOK_TIMEOUT = 10  # seconds for what only reads
+_PCI = "/sys/bus/pci"
+_RULE_NAME = re.compile(r"10-passthrough-([0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])\.rules\Z")
+_DRIVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+_IDENTITY = ("vendor", "device", "subsystem_vendor", "subsystem_device")
+# Drivers that take any device they are told to, and so are nobody's own.
+_STAND_INS = frozenset(("pci-stub", "pciback", "uio_pci_generic", "igb_uio"))
+
+_REMEDIES = {
+    "bridge": "pass on the devices behind it instead",
+    "default_route": "choose another device, or move the route to another interface first",
+    "session": "choose another device, or reach the host through another interface first",
+    "mount": "choose another device, or unmount the file system first",
+    "swap": "choose another device, or switch the swap area off first",
+}
+
+# Python in a child of its own: the kernel may hold whoever touches these attributes for ever (see _bounded).
+_WRITE = """
+import os, sys
+try:
+    descriptor = os.open(sys.argv[1], os.O_WRONLY)
+    os.write(descriptor, sys.argv[2].encode())
+except OSError as error:
+    sys.exit(error.errno)
+"""
+_READ = """
+import sys
+for path in sys.argv[1:]:
+    try:
+        with open(path) as attribute:
+            print(attribute.read().strip())
+    except OSError:
+        print()
+"""
+
+
+class StuckError(Exception):
+    """The kernel has not answered within the time limit."""
+
+
+Run = t.Callable[[t.List[str], float], t.Tuple[int, str]]
+Move = t.Callable[[str, str], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asks for. driver is 'native' to give the devices back to their own."""
+
+    addresses: tuple[str, ...]
+    driver: str = "vfio-pci"
+    persistent: bool = True
+    exclusive: bool = False
+    force: frozenset[str] = frozenset()
+    timeout: int = 30
+
+    @classmethod
+    def parse(
+        cls, addresses: list[str], driver: str, persistent: bool, exclusive: bool, force: list[str], timeout: int
+    ) -> Request:
+        """The request with every address in full, or InvalidInput."""
+        parsed = [parse_address(address) for address in addresses]
+        for at, address in enumerate(parsed):
+            if address in parsed[:at]:
+                raise InvalidInput(f"{address} is named twice; name each device once")
+        if not parsed and not exclusive:
+            raise InvalidInput("addresses is empty, which only makes sense together with exclusive: true")
+        if not _DRIVER_NAME.match(driver):
+            raise InvalidInput(f"{driver!r} is no name of a driver; it is one below {_PCI}/drivers, or 'native'")
+        if timeout < 1:
+            raise InvalidInput(f"timeout is {timeout}; it is a number of seconds, at least 1")
+        forced = frozenset(parse_address(address) for address in force)
+        return cls(tuple(sorted(parsed)), driver, persistent, exclusive, forced, timeout)
+
+
+@dataclass(frozen=True)
+class Device:
+    """What counts of a device. Its identity is None where nothing is at that address (any more)."""
+
+    address: str
+    identity: tuple[str, ...] | None
+    modalias: str = ""
+    driver: str | None = None
+    override: str | None = None
+    rule: bytes | None = None
+    grouped: bool = True
+    held: str | None = None
+    peer_held: str | None = None
+
+    @property
+    def id(self) -> str | None:
+        return None if self.identity is None else f"{self.identity[0][2:]}:{self.identity[1][2:]}"
+
+
+@dataclass(frozen=True)
+class Host:
+    """What counts of the host: native tells which driver would claim a modalias, loadable whether a module exists."""
+
+    drivers: t.Mapping[str, str | None]
+    """Every registered driver, and the module that it came with, if any."""
+
+    uses: t.Mapping[str, list[Use]] = field(default_factory=dict)
+    native: t.Callable[[str], str | None] = lambda modalias: None
+    loadable: t.Callable[[str], bool] = lambda module: True
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing to do now, as data: load, native, override, unbind or probe, and with what."""
+
+    do: str
+    value: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that is to be done for one device. driver is None where it goes back to its own."""
+
+    device: Device
+    driver: str | None
+    rule: FileChange
+    steps: tuple[Step, ...]
+    predicted: str | None
+
+    @property
+    def changed(self) -> bool:
+        return self.rule.changed or bool(self.steps)
+
+    def actions(self) -> list[str]:
+        """The plan in words."""
+        address, done = self.device.address, []
+        if self.rule.changed:
+            done.append(f"{'remove' if self.rule.after is None else 'write'} {self.rule.path}")
+        for step in self.steps:
+            done.append(
+                {
+                    "load": f"load the module {step.value}",
+                    "native": f"load the modules that claim {address}",
+                    "override": f"set driver_override of {address} to {step.value}"
+                    if step.value
+                    else f"clear driver_override of {address}",
+                    "unbind": f"unbind {address} from {step.value}",
+                    "probe": f"let the kernel probe {address}",
+                }[step.do]
+            )
+        return done
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The rule
+
+
+def rule_path(address: str) -> str:
+    """Where the rule of a device lies. It sorts before 80-drivers.rules, which loads the native drivers."""
+    return f"{RULES}/10-passthrough-{address}.rules"
+
+
+def rule_text(address: str, identity: t.Sequence[str], driver: str, module: str) -> bytes:
+    """The udev rule that keeps a device for a driver, as long as this very card is at that address.
+
+    The override is set at the first event of any PCI device, not only at the device's own: events are handled side by
+    side, and another card's may load the native driver first. A modular native driver that has the device already is
+    left alone, for its removal may hang the boot; one that is built in (without initstate) came before udev, and goes.
+    [subsystem/pci] is /sys/bus/pci (systemd: udev_resolve_subsys_kernel).
+    """
+    here = f"ATTR{{[pci/{address}]"
+    same = ", ".join(f'{here}{name}}}=="{value}"' for name, value in zip(_IDENTITY, identity))
+    return f"""\
+# {address} belongs to {driver} while it is this card; written by kvm.passthrough.pci_driver, which also removes it.
+ACTION=="add", SUBSYSTEM=="pci", {same}, GOTO="found"
+GOTO="end"
+LABEL="found"
+{here}driver_override}}!="{driver}", {here}driver_override}}="{driver}"
+KERNEL!="{address}", GOTO="end"
+TEST=="driver", DRIVER!="{driver}", TEST!="driver/module/initstate", ATTR{{driver/unbind}}="{address}"
+TEST!="driver", IMPORT{{builtin}}="kmod load {module}", ATTR{{[subsystem/pci]drivers_probe}}="{address}"
+LABEL="end"
+""".encode()
+
+
+def rule_identity(text: bytes | None) -> tuple[str, ...]:
+    """The card that a rule of ours is for."""
+    found = dict(re.findall(r'\]([a-z_]+)\}=="(0x[0-9a-f]{4})"', (text or b"").decode("utf-8", "replace")))
+    return tuple(found.get(name, "") for name in _IDENTITY)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Deciding
+
+
+def decide(request: Request, devices: list[Device], host: Host) -> list[Plan]:
+    """The plans for all devices, named and released; raises before anything is planned that must not be."""
+    plans: list[Plan] = []
+    for device in devices:
+        named = device.address in request.addresses
+        if named and request.driver != NATIVE:
+            loading = any(step.do == "load" for plan in plans for step in plan.steps)
+            plans.append(_bind(request, device, host, loading))
+        else:
+            plans.append(_give_back(device, host, named))
+    objections = [message for plan in plans for message in _objections(plan, request, host)]
+    if objections:
+        raise Refused("\n".join(objections))
+    return plans
+
+
+def _bind(request: Request, device: Device, host: Host, loading: bool) -> Plan:
+    driver, steps = request.driver, []
+    # The module bears the driver's name, unless the kernel says otherwise; '-' and '_' are the same to it.
+    module = host.drivers.get(driver) or driver
+    module = driver if module.replace("-", "_") == driver.replace("-", "_") else module
+    if device.driver != driver:
+        if driver not in host.drivers and not loading:
+            if not host.loadable(module):
+                raise InvalidInput(
+                    f"{driver} is neither a registered driver nor a module that the running kernel could load; if the"
+                    f" module bears another name than the driver, load it first"
+                )
+            steps.append(Step("load", module))
+        if device.override != driver:
+            steps.append(Step("override", driver))
+        if device.driver:
+            steps.append(Step("unbind", device.driver))
+        steps.append(Step("probe"))
+    assert device.identity is not None
+    text = rule_text(device.address, device.identity, driver, module) if request.persistent else None
+    return Plan(device, driver, FileChange(rule_path(device.address), device.rule, text), tuple(steps), driver)
+
+
+def _give_back(device: Device, host: Host, named: bool) -> Plan:
+    rule = FileChange(rule_path(device.address), device.rule, None)
+    # Another card than the rule's stands in its place: what that one is bound to is not our doing.
+    stranger = not named and rule_identity(device.rule) != device.identity
+    if device.identity is None or stranger:
+        return Plan(device, None, rule, (), device.driver)
+    steps = []
+    if device.override:
+        steps.append(Step("override", ""))
+    foreign = _stands_in(device.driver)
+    if foreign:
+        steps.append(Step("unbind", str(device.driver)))
+    if foreign or (device.driver is None and (device.override or rule.changed)):
+        steps += [Step("native"), Step("probe")]
+    predicted = host.native(device.modalias) if Step("probe") in steps else device.driver
+    return Plan(device, None, rule, tuple(steps), predicted)
+
+
+def _stands_in(driver: str | None) -> bool:
+    """Whether a driver is one for guests or for nobody, rather than the device's own."""
+    return driver is not None and (is_vfio(driver) or driver in _STAND_INS)
+
+
+def _objections(plan: Plan, request: Request, host: Host) -> t.Iterator[str]:
+    """Why a plan must not be carried out; a device whose binding stays as it is gives no cause."""
+    device = plan.device
+    if not plan.steps:
+        return
+    if device.held:
+        yield (
+            f"{device.address} is in use by a running guest ({device.held}); shut the guest down, or detach the device"
+            f" from it, first"
+        )
+    if device.peer_held and Step("probe") in plan.steps and not _stands_in(plan.driver):
+        yield (
+            f"{device.address} shares its IOMMU group with {device.peer_held}, which a running guest uses, so that the"
+            f" kernel gives it to no driver of the host; shut that guest down first"
+        )
+    if plan.driver is None:
+        return
+    if is_vfio(plan.driver) and not device.grouped:
+        yield (
+            f"{device.address} has no IOMMU group, so that {plan.driver} cannot take it; switch the IOMMU on in the"
+            f" firmware (VT-d, AMD-Vi) and the kernel arguments (intel_iommu=on), and reboot"
+        )
+    uses = host.uses.get(device.address, [])
+    if uses and device.address not in request.force:
+        remedy = _REMEDIES.get(uses[0].kind, "choose another device")
+        # IPv4 and IPv6 may say the same.
+        said = " and ".join(dict.fromkeys(use.what for use in uses))
+        yield f"{device.address} {said}; {remedy}. If the host can do without it, name it in force"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Looking
+
+
+def look(root: str, request: Request, run: Run) -> list[Device]:
+    """A snapshot of the devices named, and of those to be released because they bear a rule of ours; sorted."""
+    existing = names(below(root, f"{_PCI}/devices"))
+    for address in request.addresses:
+        if address not in existing:
+            near = difflib.get_close_matches(address, existing, n=4, cutoff=0.0)
+            raise InvalidInput(f"{address} is not on this host; near it are {_listed(root, near) or 'no PCI devices'}")
+    ruled = [found.group(1) for found in map(_RULE_NAME.match, names(below(root, RULES))) if found]
+    wanted = sorted({*request.addresses, *(ruled if request.exclusive else ())})
+    overrides = _overrides(root, [address for address in wanted if address in existing], run)
+    return [_device(root, address, overrides) for address in wanted]
+
+
+def _device(root: str, address: str, overrides: dict[str, str | None]) -> Device:
+    path = below(root, f"{_PCI}/devices/{address}")
+    rule = _files.read_file(below(root, rule_path(address)))
+    if address not in overrides:
+        return Device(address, None, rule=rule)
+    peers = names(f"{path}/iommu_group/devices")
+    return Device(
+        address=address,
+        identity=tuple(read_text(f"{path}/{name}") or "" for name in _IDENTITY),
+        modalias=read_text(f"{path}/modalias") or "",
+        driver=link_name(f"{path}/driver"),
+        override=overrides[address],
+        rule=rule,
+        grouped=_grouped(root, path),
+        held=guest_holds(root, address),
+        peer_held=next((peer for peer in peers if peer != address and guest_holds(root, peer)), None),
+    )
+
+
+def _grouped(root: str, path: str) -> bool:
+    unsafe = read_text(below(root, "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode"))
+    return os.path.exists(f"{path}/iommu_group") or unsafe == "Y"
+
+
+def _overrides(root: str, addresses: list[str], run: Run) -> dict[str, str | None]:
+    """What driver_override holds, by address. The kernel takes the device's lock to tell, which an unbind may hold."""
+    if not addresses:
+        return {}
+    paths = [below(root, f"{_PCI}/devices/{address}/driver_override") for address in addresses]
+    try:
+        output = run([sys.executable, "-I", "-S", "-c", _READ, *paths], LOOK_TIMEOUT)[1]
+    except StuckError:
+        raise HostFailure(
+            f"the kernel does not tell the driver_override of {', '.join(addresses)} within {LOOK_TIMEOUT} s: an unbind"
+            f" that never ended still holds a device; reboot the host"
+        ) from None
+    return {address: None if text in ("", "(null)") else text for address, text in zip(addresses, output.split("\n"))}
+
+
+def _listed(root: str, addresses: list[str]) -> str:
+    shown = []
+    for address in sorted(addresses):
+        ids = [(read_text(below(root, f"{_PCI}/devices/{address}/{name}")) or "0x?")[2:] for name in _IDENTITY[:2]]
+        shown.append(f"{address} ({':'.join(ids)})")
+    return ", ".join(shown)
+
+
+def _drivers(root: str) -> dict[str, str | None]:
+    folder = below(root, f"{_PCI}/drivers")
+    return {name: link_name(f"{folder}/{name}/module") for name in names(folder)}
+
+
+def _native(drivers: t.Mapping[str, str | None], modprobe: str, run: Run) -> t.Callable[[str], str | None]:
+    """A forecast of the driver that claims a device: a registered one of the modules modprobe names, or the module."""
+
+    def ask(modalias: str) -> str | None:
+        try:
+            code, output = run([modprobe, "--use-blacklist", "--resolve-alias", modalias], LOOK_TIMEOUT)
+        except StuckError:
+            return None
+        modules = output.split() if code == 0 else []
+        for driver, module in drivers.items():
+            if (module or driver).replace("-", "_") in modules:
+                return driver
+        return modules[0] if modules else None
+
+    return ask
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Doing
+
+
+def apply(
+    root: str, request: Request, check: bool, diff: bool, move: Move, modprobe: str, session: str | None, run: Run
+) -> dict[str, t.Any]:
+    """Look, decide, carry out unless it is only a check, and tell what has become of it."""
+    devices = look(root, request, run)
+    drivers = _drivers(root)
+
+    def loadable(module: str) -> bool:
+        return run([modprobe, "--dry-run", "--quiet", module], LOOK_TIMEOUT)[0] == 0
+
+    host = Host(drivers, host_uses(root, session), _native(drivers, modprobe, run), loadable)
+    plans = decide(request, devices, host)
+    if not check:
+        _Doer(root, request.timeout, move, modprobe, run).carry_out(plans)
+    return _result(root, request, plans, check, diff)
+
+
+def _result(root: str, request: Request, plans: list[Plan], check: bool, diff: bool) -> dict[str, t.Any]:
+    drivers = [plan.predicted if check else _driver(root, plan.device.address) for plan in plans]
+    changed = any(plan.changed for plan in plans)
+    outdated = stale(root, [RULES, *(plan.rule.path for plan in plans)])
+    result: dict[str, t.Any] = {
+        "changed": changed,
+        "devices": [
+            {
+                "address": plan.device.address,
+                "id": plan.device.id,
+                "before": plan.device.driver,
+                "driver": driver,
+                "persistent": plan.rule.after is not None,
+                "rule": None if plan.rule.after is None else plan.rule.path,
+            }
+            for plan, driver in zip(plans, drivers)
+        ],
+        "released": [plan.device.address for plan in plans if plan.device.address not in request.addresses],
+        "actions": [action for plan in plans for action in plan.actions()],
+        # A rule that is yet to be written will be newer than every image.
+        "initramfs_stale": True if outdated is False and any(plan.rule.changed for plan in plans) else outdated,
+        "warnings": [
+            f"no driver claims {plan.device.address} ({plan.device.id}): its modules are blacklisted, not installed, or"
+            f" there are none"
+            for plan, driver in zip(plans, drivers)
+            if plan.driver is None and plan.steps and driver is None and not check
+        ],
+    }
+    if diff:
+        result["diff"] = [_difference(plan, driver) for plan, driver in zip(plans, drivers) if plan.changed]
+    return result
+
+
+def _difference(plan: Plan, driver: str | None) -> dict[str, str]:
+    device, override = plan.device, plan.device.override
+    for step in plan.steps:
+        override = (step.value or None) if step.do == "override" else override
+    return {
+        "before_header": device.address,
+        "after_header": device.address,
+        "before": _shown(device.driver, device.override, plan.rule.path, plan.rule.before),
+        "after": _shown(driver, override, plan.rule.path, plan.rule.after),
+    }
+
+
+def _shown(driver: str | None, override: str | None, path: str, rule: bytes | None) -> str:
+    text = " (none)\n" if rule is None else "\n" + rule.decode("utf-8", "backslashreplace")
+    return f"driver: {driver or '(none)'}\ndriver_override: {override or '(null)'}\n{path}:{text}"
+
+
+def _driver(root: str, address: str) -> str | None:
+    return link_name(below(root, f"{_PCI}/devices/{address}/driver"))
+
+
+class _Doer:
+    """Executes plans. All rules are on disk before the first binding changes, so that a hang is cured by a reboot."""
+
+    def __init__(self, root: str, timeout: float, move: Move, modprobe: str, run: Run) -> None:
+        self.root = root
+        self.timeout = timeout
+        self.move = move
+        self.modprobe = modprobe
+        self.run = run
+
+    def carry_out(self, plans: list[Plan]) -> None:
+        for plan in plans:
+            self._put(plan.rule)
+        for at, plan in enumerate(plans):
+            done: list[Step] = []
+            try:
+                for step in plan.steps:
+                    done.append(step)
+                    self._do(plan, step)
+                self._verify(plan)
+            except StuckError as stuck:
+                raise HostFailure(self._stuck(plan, str(stuck))) from None
+            except PassthroughError as error:
+                for undone in plans[at:]:
+                    self._put(FileChange(undone.rule.path, undone.rule.after, undone.rule.before))
+                raise HostFailure(f"{error}; {self._restore(plan, done)}") from error
+
+    def _put(self, change: FileChange) -> None:
+        placed = FileChange(below(self.root, change.path), change.before, change.after)
+        _files.carry_out(placed, self.move)
+
+    def _do(self, plan: Plan, step: Step) -> None:
+        device = f"{_PCI}/devices/{plan.device.address}"
+        if step.do == "load":
+            code, output = self._bounded([self.modprobe, step.value], f"modprobe {step.value}")
+            if plan.driver not in _drivers(self.root):
+                raise HostFailure(
+                    f"modprobe {step.value} ended with {code} and brought no driver {plan.driver}: {output.strip()}"
+                )
+        elif step.do == "native":
+            # As udev does it, so that a blacklist counts; that no module claims the device is no fault.
+            self._bounded([self.modprobe, "--use-blacklist", "--quiet", plan.device.modalias], "loading its driver")
+        elif step.do == "override":
+            self._write(f"{device}/driver_override", step.value or "\n", "setting its driver_override")
+        elif step.do == "unbind":
+            # ENODEV: it was unbound meanwhile.
+            unbind, what = f"{_PCI}/drivers/{step.value}/unbind", f"unbinding it from {step.value}"
+            self._write(unbind, plan.device.address, what, {errno.ENODEV})
+        else:
+            # What counts is read afterwards, but EBUSY says that a guest still has the IOMMU group (pci_dma_configure).
+            ignore = {errno.ENODEV, errno.EINVAL}
+            self._write(f"{_PCI}/drivers_probe", plan.device.address, "probing it", ignore)
+
+    def _verify(self, plan: Plan) -> None:
+        address = plan.device.address
+        driver = _driver(self.root, address)
+        if plan.driver is None:
+            if plan.steps and _stands_in(driver):
+                raise HostFailure(
+                    f"{driver} claims {address} again; look for its id in 'options {driver} ids=' below /etc/modprobe.d"
+                    f" and in the kernel arguments"
+                )
+            return
+        if driver == plan.driver or not plan.steps:
+            return
+        # Unlike drivers_probe, bind hands on what the driver's probe answered.
+        try:
+            self._write(f"{_PCI}/drivers/{plan.driver}/bind", address, "probing it")
+            reason = "it gave no reason"
+        except HostFailure as refusal:
+            reason = str(refusal)
+        if _driver(self.root, address) != plan.driver:
+            raise HostFailure(f"{plan.driver} did not take {address}: {self._why(plan, reason)}")
+
+    def _why(self, plan: Plan, reason: str) -> str:
+        path = below(self.root, f"{_PCI}/devices/{plan.device.address}")
+        if read_int(f"{path}/sriov_numvfs"):
+            return f"its virtual functions are in the way, write 0 to {path}/sriov_numvfs first ({reason})"
+        if os.path.exists(f"{path}/secondary_bus_number"):
+            return f"it is a bridge, and only endpoints can be passed on ({reason})"
+        return f"{reason}; the kernel's log may tell more, such as that the device is on the driver's denylist"
+
+    def _restore(self, plan: Plan, done: list[Step]) -> str:
+        """Undo what was done to a device, as far as the host lets us, and tell how it is left."""
+        device, address = plan.device, plan.device.address
+        every = set(errno.errorcode)
+        try:
+            if any(step.do == "override" for step in done):
+                self._write(f"{_PCI}/devices/{address}/driver_override", device.override or "\n", "", every)
+            if _driver(self.root, address) != device.driver:
+                self._write(f"{_PCI}/drivers_probe", address, "", every)
+        except StuckError:
+            return f"{address} could not be given back, the kernel still holds it; reboot the host"
+        left = _driver(self.root, address)
+        if left == device.driver:
+            return f"{address} has {left or 'no driver'}, as before"
+        return f"{address} is left with {left or 'no driver'}, where it had {device.driver or 'none'} before"
+
+    def _stuck(self, plan: Plan, what: str) -> str:
+        rule = plan.rule.path if plan.rule.after is not None else None
+        boot = f"{rule} is in place and gives it to {plan.driver} at the next boot" if rule else "no rule names it"
+        return (
+            f"{plan.device.address} is held by the kernel: {what} has not ended after {self.timeout} s, and cannot be"
+            f" stopped; {boot}. Reboot the host: until then the device is of no use to host or guest"
+        )
+
+    def _write(self, path: str, value: str, what: str, ignore: t.Container[int] = ()) -> None:
+        path = below(self.root, path)
+        code, output = self._bounded([sys.executable, "-I", "-S", "-c", _WRITE, path, value], what)
+        if code and code not in ignore:
+            known = f"{errno.errorcode[code]}, {os.strerror(code)}" if code in errno.errorcode else output.strip()
+            if code == errno.EBUSY and path.endswith("/drivers_probe"):
+                known += "; its IOMMU group is still in the hands of a guest, shut that down first"
+            raise HostFailure(f"writing {value.strip() or 'nothing'} to {path} failed: {known}")
+
+    def _bounded(self, argv: list[str], what: str) -> tuple[int, str]:
+        try:
+            return self.run(argv, self.timeout)
+        except StuckError:
+            raise StuckError(what) from None
+
+
+def bounded(argv: list[str], timeout: float) -> tuple[int, str]:
+    """Run a command for at most so long: its return code and what it said.
+
+    A child that the kernel holds cannot be killed. It has its own session and none of our streams, so that neither
+    this process nor the connection it was started through waits for it.
+    """
+    environment = {**os.environ, "LC_ALL": "C"}
+    child = subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        env=environment,
+        universal_newlines=True,
+    )
+    try:
+        output = child.communicate(timeout=timeout)[0]
+    except subprocess.TimeoutExpired:
+        child.kill()
+        if child.stdout:
+            child.stdout.close()
+        raise StuckError("") from None
+    return child.returncode, output
