@@ -56,9 +56,9 @@ def read_int(
     path: str, base: int = 10, denied: t.Callable[[str], None] | None = None, dir_fd: int | None = None
 ) -> int | None:
     """An attribute as a number; None where it is absent, may not be read, or holds no number."""
-    text = read_text(path, denied, dir_fd)
+    data = read_bytes(path, denied=denied, dir_fd=dir_fd)
     try:
-        return None if text is None else int(text, base)
+        return None if data is None else int(data, base)
     except ValueError:
         return None
 
