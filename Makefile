@@ -1,0 +1,61 @@
+# Everything a contributor runs. `make help` lists it. Tools and lab images lie in a cache outside the checkout.
+SHELL := /bin/bash -euo pipefail
+CACHE := $(or $(KVM_PASSTHROUGH_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/kvm.passthrough)
+# ansible-test and the imports of the tests want the collection below ansible_collections/; the checkout may lie anywhere.
+ROOT := $(CACHE)/trees/$(shell pwd | md5sum | cut -c1-8)
+TREE := $(ROOT)/ansible_collections/kvm/passthrough
+VENV := $(CACHE)/venv-$(shell md5sum tests/requirements.txt | cut -c1-8)
+LAB := $(CURDIR)/tests/lab/lab.py
+export KVM_PASSTHROUGH_CACHE := $(CACHE)
+export PATH := $(VENV)/bin:$(PATH)
+export ANSIBLE_COLLECTIONS_PATH := $(ROOT)
+export ANSIBLE_HOME := $(CACHE)/ansible
+
+.PHONY: help
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | column -ts $$'\t'
+
+.PHONY: demo
+demo: tree ## The main job in the lab: a card goes from a host to a guest (installs what it needs)
+	$(LAB) run --name demo -- tests/lab/demo
+
+.PHONY: test
+test: lint sanity units lab ## Everything that must pass (installs what it needs)
+
+.PHONY: setup
+setup: ## Install what the other targets need: packages (as root, on Debian or Ubuntu) and a virtual environment
+	@tests/setup $(VENV)
+
+.PHONY: tree
+tree: setup
+	@mkdir -p $(TREE) && find $(TREE) -mindepth 1 -delete
+	@git ls-files -z --cached --others --exclude-standard | xargs -0 ls -d 2>/dev/null | tar -cT - | tar -xC $(TREE)
+
+.PHONY: lint
+lint: tree ## Formatting, types, Ansible rules, changelog
+	cd $(TREE) && ruff check . && ruff format --check . && yamllint --strict . && ansible-lint --offline
+	cd $(ROOT) && mypy --config-file $(TREE)/pyproject.toml -p ansible_collections.kvm.passthrough.plugins
+	mypy --config-file pyproject.toml tests/lab/*.py
+	antsibull-changelog lint
+
+.PHONY: sanity
+sanity: tree ## ansible-test sanity, without a container
+	@mkdir -p ~/.ansible/test/cache && cp tests/get_pip.py ~/.ansible/test/cache/get_pip_24_2.py
+	cd $(TREE) && ansible-test sanity --requirements --python $$(python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+
+.PHONY: units
+units: tree ## Unit tests
+	cd $(TREE) && PYTHONPATH=$(ROOT) pytest -q tests/unit
+
+.PHONY: lab
+lab: tree ## A real host in software: deploy, reboot, idempotence, release (Molecule)
+	cd $(TREE)/extensions && KVM_PASSTHROUGH_LAB=molecule molecule test --scenario-name lab
+
+.PHONY: build
+build: setup ## The collection as a tar file, as Galaxy takes it
+	ansible-galaxy collection build --force --output-path $(CACHE)/build .
+
+.PHONY: clean
+clean: ## Stop all labs and remove the cache
+	$(LAB) down --all
+	rm -rf $(CACHE)
