@@ -47,6 +47,8 @@ class Config:
     revision: str | None = None
     pin: str | None = None
     intx_disabled: bool = False
+    signalled: str | None = None
+    """msi or msix, where the device is told to signal by messages."""
     pcie_type: str | None = None
     capabilities_hidden: bool = False
 
@@ -80,13 +82,16 @@ def parse_config(data: bytes | None) -> Config:
     if data is None or len(data) < 64 or data[0x0E] & 0x7F > 2:
         return Config()
     header_type = data[0x0E] & 0x7F
-    pcie_type, hidden = _pcie_type(data, 0x14 if header_type == 2 else 0x34) if data[0x06] & 0x10 else (None, False)
+    pcie_type, signalled, hidden = None, None, False
+    if data[0x06] & 0x10:
+        pcie_type, signalled, hidden = _capabilities(data, 0x14 if header_type == 2 else 0x34)
     return Config(
         header_type=header_type,
         multifunction=bool(data[0x0E] & 0x80),
         revision=f"{data[0x08]:02x}",
         pin="ABCD"[data[0x3D] - 1] if 1 <= data[0x3D] <= 4 else None,
         intx_disabled=bool(data[0x05] & 0x04),
+        signalled=signalled,
         pcie_type=pcie_type,
         capabilities_hidden=hidden,
     )
@@ -128,22 +133,27 @@ def parse_link(target: str) -> list[str]:
     return chain[::-1]
 
 
-def _pcie_type(data: bytes, pointer: int) -> tuple[str | None, bool]:
-    """The device/port type, and whether the list of capabilities goes on where the data does not reach."""
+def _capabilities(data: bytes, pointer: int) -> tuple[str | None, str | None, bool]:
+    """The device/port type, which message signalled interrupts are enabled, and whether the list goes on beyond data."""
+    pcie_type, signalled = None, None
     position = data[pointer] & 0xFC
     # 48 capabilities fill the space (PCI_FIND_CAP_TTL): more steps than that are a loop.
     for _step in range(48):
         if position < 0x40:
             break
         if position + 4 > len(data):
-            return None, True
+            return pcie_type, signalled, True
         capability = data[position]
         if capability == 0xFF:
             break
         if capability == 0x10:
-            return _PCIE_TYPES.get(data[position + 2] >> 4), False
+            pcie_type = _PCIE_TYPES.get(data[position + 2] >> 4)
+        elif capability == 0x05 and data[position + 2] & 0x01:
+            signalled = "msi"
+        elif capability == 0x11 and data[position + 3] & 0x80:
+            signalled = "msix"
         position = data[position + 1] & 0xFC
-    return None, False
+    return pcie_type, signalled, False
 
 
 class _Reader:
@@ -304,8 +314,8 @@ def _identity(attributes: _Attributes) -> tuple[str, str | None, str | None, str
 
 def _interrupt(config: Config, line: int | None, vectors: list[int], kind: str | None, enabled: bool | None) -> Device:
     """How the device interrupts; kind is what the kernel says of its vectors."""
-    mode = kind if kind in ("msi", "msix") else None
-    if not vectors and enabled and line and config.pin and not config.intx_disabled:
+    mode = kind if kind in ("msi", "msix") else config.signalled
+    if mode is None and not vectors and enabled and line and config.pin and not config.intx_disabled:
         mode = "intx"
     return {
         "pin": config.pin,

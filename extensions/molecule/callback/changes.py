@@ -9,8 +9,8 @@ name: changes
 type: aggregate
 short_description: Writes down which tasks changed something, to hold a check run against the run itself
 description:
-  - Writes one line for each changed task and item, C(host: task) or C(host: task [item]), to a file
-    C(PLAYBOOK-check.txt) or C(PLAYBOOK-run.txt) in E(MOLECULE_EPHEMERAL_DIRECTORY).
+  - Writes one line for each changed task and item, with host, task and item, to a file C(PLAYBOOK-check.txt) or
+    C(PLAYBOOK-run.txt) in E(MOLECULE_EPHEMERAL_DIRECTORY).
 """
 
 import os

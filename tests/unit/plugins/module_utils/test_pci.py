@@ -23,6 +23,7 @@ from ansible_collections.kvm.passthrough.tests.unit.pci_tree import (
     PciTree,
     config_space,
     express,
+    msi,
     msix,
 )
 
@@ -424,6 +425,20 @@ def test_resource(text: str, expected: tuple[t.Any, ...] | None) -> None:
 def test_pcie_type(kind: int, expected: str | None) -> None:
     config = _pci.parse_config(config_space(capabilities=[(0x05, bytes(12)), express(kind)]))
     assert (config.pcie_type, config.capabilities_hidden) == (expected, False)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ([msi(False), express(0)], None),
+        ([msi(True), express(0)], "msi"),
+        ([express(0), msix(True, 4)], "msix"),
+        ([msi(False), express(0), msix(False, 4)], None),
+        ([msi(False), msix(True, 1)], "msix"),
+    ],
+)
+def test_enabled_messages(capabilities: list[tuple[int, bytes]], expected: str | None) -> None:
+    assert _pci.parse_config(config_space(capabilities=capabilities)).signalled == expected
 
 
 def _patched(**bytes_at: int) -> bytes:
