@@ -49,7 +49,7 @@ units: tree ## Unit tests
 
 .PHONY: lab
 lab: tree ## A real host in software: deploy, reboot, idempotence, release (Molecule)
-	cd $(TREE) && KVM_PASSTHROUGH_LAB=molecule molecule test --scenario-name lab --no-command-borders
+	cd $(TREE) && KVM_PASSTHROUGH_LAB=molecule molecule test --no-command-borders
 
 .PHONY: build
 build: setup ## The collection as a tar file, as Galaxy takes it
