@@ -134,7 +134,7 @@ def parse_link(target: str) -> list[str]:
 
 
 def _capabilities(data: bytes, pointer: int) -> tuple[str | None, str | None, bool]:
-    """The device/port type, which message signalled interrupts are enabled, and whether the list goes on beyond data."""
+    """The device/port type, which message signalled interrupts are enabled, and whether the list is cut off."""
     pcie_type, signalled = None, None
     position = data[pointer] & 0xFC
     # 48 capabilities fill the space (PCI_FIND_CAP_TTL): more steps than that are a loop.
