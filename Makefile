@@ -5,7 +5,7 @@ CACHE := $(or $(KVM_PASSTHROUGH_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/kv
 ROOT := $(CACHE)/trees/$(shell pwd | md5sum | cut -c1-8)
 TREE := $(ROOT)/ansible_collections/kvm/passthrough
 VENV := $(CACHE)/venv-$(shell md5sum tests/requirements.txt | cut -c1-8)
-LAB := $(CURDIR)/tests/lab/lab.py
+LAB := $(CURDIR)/tests/lab/lab
 export KVM_PASSTHROUGH_CACHE := $(CACHE)
 export PATH := $(VENV)/bin:$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(ROOT)
@@ -35,8 +35,7 @@ tree: setup
 lint: tree ## Formatting, types, Ansible rules, changelog
 	cd $(TREE) && ruff check . && ruff format --check . && yamllint --strict . && ansible-lint --offline
 	cd $(ROOT) && mypy --config-file $(TREE)/pyproject.toml -p ansible_collections.kvm.passthrough.plugins
-	mypy --config-file pyproject.toml tests/lab/*.py
-	antsibull-changelog lint
+	cd $(TREE) && mypy tests/lab/*.py && antsibull-changelog lint
 
 .PHONY: sanity
 sanity: tree ## ansible-test sanity, without a container

@@ -252,8 +252,7 @@ def _bind(request: Request, device: Device, host: Host, loading: bool) -> Plan:
         if device.driver:
             steps.append(Step("unbind", device.driver))
         steps.append(Step("probe"))
-    assert device.identity is not None
-    text = rule_text(device.address, device.identity, driver, module) if request.persistent else None
+    text = rule_text(device.address, device.identity or (), driver, module) if request.persistent else None
     return Plan(device, driver, FileChange(rule_path(device.address), device.rule, text), tuple(steps), driver)
 
 

@@ -182,7 +182,7 @@ def _mounts(root: str) -> _Found:
     """Disks under a mounted file system (proc_pid_mountinfo(5): major:minor, mount point, type, source)."""
     seen = set()
     for line in _whole(root, "/proc/self/mountinfo").splitlines():
-        left, _, right = line.partition(" - ")
+        left, _dash, right = line.partition(" - ")
         field, (kind, source) = left.split(), (right.split() + ["", ""])[:2]
         # A file system mounted at many places, as containers do, is told of once.
         if len(field) < 5 or (field[2], source) in seen:

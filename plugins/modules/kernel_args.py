@@ -24,6 +24,7 @@ description:
 author:
   - The kvm.passthrough authors (@kvm-passthrough)
 extends_documentation_fragment:
+  - kvm.passthrough.attributes
   - kvm.passthrough.attributes.changes
 options:
   args:

@@ -71,6 +71,7 @@ options:
     type: int
     default: 30
 extends_documentation_fragment:
+  - kvm.passthrough.attributes
   - kvm.passthrough.attributes.changes
 seealso:
   - module: kvm.passthrough.pci_facts

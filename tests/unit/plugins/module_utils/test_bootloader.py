@@ -24,18 +24,18 @@ GRUB_CFG = """\
 ### END /etc/grub.d/00_header ###
 ### BEGIN /etc/grub.d/10_linux ###
 menuentry 'Debian' {{
-	linux	/boot/vmlinuz-6.1 root=UUID=1 ro {linux} {default}
-	initrd	/boot/initrd.img-6.1
+\tlinux\t/boot/vmlinuz-6.1 root=UUID=1 ro {linux} {default}
+\tinitrd\t/boot/initrd.img-6.1
 }}
-	menuentry 'Debian, old' {{
-		linux	/boot/vmlinuz-5.10 root=UUID=1 ro {linux} {default}
-	}}
-	menuentry 'Debian (recovery mode)' {{
-		linux	/boot/vmlinuz-6.1 root=UUID=1 ro single {linux}
-	}}
+\tmenuentry 'Debian, old' {{
+\t\tlinux\t/boot/vmlinuz-5.10 root=UUID=1 ro {linux} {default}
+\t}}
+\tmenuentry 'Debian (recovery mode)' {{
+\t\tlinux\t/boot/vmlinuz-6.1 root=UUID=1 ro single {linux}
+\t}}
 ### END /etc/grub.d/10_linux ###
 ### BEGIN /etc/grub.d/30_os-prober ###
-	linux /vmlinuz-other root=/dev/sdb1
+\tlinux /vmlinuz-other root=/dev/sdb1
 ### END /etc/grub.d/30_os-prober ###
 """
 

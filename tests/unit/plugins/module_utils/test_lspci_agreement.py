@@ -147,7 +147,7 @@ def by_facts(device: dict[str, t.Any]) -> dict[str, t.Any]:
         "pin": device["interrupt"]["pin"],
         "line": device["interrupt"]["line"],
         "msi": mode if mode in ("msi", "msix") else None,
-        "bars": [tuple(bar.values()) for bar in device["bars"]],
+        "bars": [tuple(region.values()) for region in device["bars"]],
         "windows": device["header_type"] in (1, 2),
     }
 

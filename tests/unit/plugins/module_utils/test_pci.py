@@ -404,7 +404,7 @@ def test_interrupt(
     ],
 )
 def test_resource(text: str, expected: tuple[t.Any, ...] | None) -> None:
-    assert [tuple(bar.values()) for bar in _pci.parse_resource(text)] == ([] if expected is None else [expected])
+    assert [tuple(region.values()) for region in _pci.parse_resource(text)] == ([] if expected is None else [expected])
 
 
 @pytest.mark.parametrize(
