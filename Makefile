@@ -35,7 +35,7 @@ tree: setup
 lint: tree ## Formatting, types, Ansible rules, changelog
 	cd $(TREE) && ruff check . && ruff format --check . && yamllint --strict . && ansible-lint --offline
 	cd $(ROOT) && mypy --config-file $(TREE)/pyproject.toml -p ansible_collections.kvm.passthrough.plugins
-	cd $(TREE) && mypy tests/lab/*.py && antsibull-changelog lint
+	cd $(TREE) && mypy tests/lab/*.py && antsibull-changelog lint && antsibull-docs lint-collection-docs --plugin-docs .
 
 .PHONY: sanity
 sanity: tree ## ansible-test sanity, without a container
