@@ -166,7 +166,7 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kvm.passthrough.plugins.module_utils import _bootloader
+from ansible_collections.kvm.passthrough.plugins.module_utils._bootloader import BOOT_LOADERS, decide, execute, report
 from ansible_collections.kvm.passthrough.plugins.module_utils._errors import PassthroughError
 
 
@@ -175,7 +175,7 @@ def main() -> None:
         argument_spec={
             "args": {"type": "list", "elements": "str", "default": []},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "boot_loader": {"type": "str", "choices": ["auto", *_bootloader.BOOT_LOADERS], "default": "auto"},
+            "boot_loader": {"type": "str", "choices": ["auto", *BOOT_LOADERS], "default": "auto"},
             "root": {"type": "path", "default": "/"},
         },
         supports_check_mode=True,
@@ -187,12 +187,12 @@ def main() -> None:
     command = functools.partial(module.run_command, environ_update={"LC_ALL": "C", "LANGUAGE": "C", "PATH": path})
     run = command if given["root"] == "/" else None
     try:
-        plan = _bootloader.decide(given["root"], given["boot_loader"], given["args"], present, run)
-        result = _bootloader.report(plan, given["args"], present)
+        plan = decide(given["root"], given["boot_loader"], given["args"], present, run)
+        result = report(plan, given["args"], present)
         if module._diff:
             result["diff"] = plan.diff
         if plan.changed and not module.check_mode:
-            _bootloader.execute(plan, run, module.atomic_move, module.tmpdir)
+            execute(plan, run, module.atomic_move, module.tmpdir)
     except PassthroughError as error:
         module.fail_json(msg=str(error))
     if plan.commands and not plan.runs:
