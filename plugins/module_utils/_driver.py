@@ -26,6 +26,7 @@ from ._host_use import Use, guest_holds, host_uses, is_vfio
 from ._initramfs import stale
 from ._selectors import parse_address
 from ._sysfs import below, link_name, names, read_int, read_text
+from ._use import STAND_INS
 
 NATIVE = "native"
 RULES = "/etc/udev/rules.d"
@@ -34,15 +35,19 @@ _PCI = "/sys/bus/pci"
 _RULE_NAME = re.compile(r"10-passthrough-([0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])\.rules\Z")
 _DRIVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _IDENTITY = ("vendor", "device", "subsystem_vendor", "subsystem_device")
-# Drivers that take any device they are told to, and so are nobody's own.
-_STAND_INS = frozenset(("pci-stub", "pciback", "uio_pci_generic", "igb_uio"))
 
 _REMEDIES = {
     "bridge": "pass on the devices behind it instead",
     "default_route": "choose another device, or move the route to another interface first",
     "session": "choose another device, or reach the host through another interface first",
     "mount": "choose another device, or unmount the file system first",
+    "network": "choose another device, or give the host another way to the network first",
     "swap": "choose another device, or switch the swap area off first",
+    "volume": "choose another device, or deactivate the volume or array first",
+    "guest_disk": "choose another device, or shut those guests down first",
+    "keyboard": "choose another device, or plug the keyboard into another controller first",
+    "drm": "choose another device, or stop the display manager first",
+    "platform": "leave it to the host",
 }
 
 # Python in a child of its own: the kernel may hold whoever touches these attributes for ever (see _bounded).
@@ -276,7 +281,7 @@ def _give_back(device: Device, host: Host, named: bool) -> Plan:
 
 def _stands_in(driver: str | None) -> bool:
     """Whether a driver is one for guests or for nobody, rather than the device's own."""
-    return driver is not None and (is_vfio(driver) or driver in _STAND_INS)
+    return driver is not None and (is_vfio(driver) or driver in STAND_INS)
 
 
 def _objections(plan: Plan, request: Request, host: Host) -> t.Iterator[str]:
