@@ -10,6 +10,7 @@ import os
 import re
 from dataclasses import dataclass
 
+from ._boot_detect import GRUB_DEFAULT
 from ._boot_plan import Plan, read_record, record_around
 from ._boot_tools import needed, proxmox, tool
 from ._errors import Refused
@@ -18,7 +19,6 @@ from ._kernel_line import faults_of, holds, rivals, same, words
 from ._sysfs import below, names
 
 DROP_IN = "/etc/default/grub.d/passthrough.cfg"
-GRUB_DEFAULT = "/etc/default/grub"
 HEADER = "# Written by kvm.passthrough.kernel_args, which also takes it back. Changes made here are lost.\n"
 # Where mkconfig does not read /etc/default/grub.d (openSUSE), the user's file has to. The drop-in may be missing.
 SOURCE = f"if [ -e {DROP_IN} ]; then . {DROP_IN}; fi # kvm.passthrough.kernel_args\n"

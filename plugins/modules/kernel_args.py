@@ -166,7 +166,8 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kvm.passthrough.plugins.module_utils._bootloader import BOOT_LOADERS, decide, execute, report
+from ansible_collections.kvm.passthrough.plugins.module_utils._boot_detect import BOOT_LOADERS
+from ansible_collections.kvm.passthrough.plugins.module_utils._bootloader import decide, execute, report
 from ansible_collections.kvm.passthrough.plugins.module_utils._errors import PassthroughError
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import subprocess
 
-from ansible_collections.kvm.passthrough.plugins.module_utils._bootloader import LOADER_INFO, decide, execute, report
+from ansible_collections.kvm.passthrough.plugins.module_utils._boot_detect import GRUB_DEFAULT, LOADER_INFO
+from ansible_collections.kvm.passthrough.plugins.module_utils._bootloader import decide, execute, report
 from ansible_collections.kvm.passthrough.plugins.module_utils._cmdline_file import CMDLINE
-from ansible_collections.kvm.passthrough.plugins.module_utils._grub import DROP_IN, GRUB_DEFAULT
+from ansible_collections.kvm.passthrough.plugins.module_utils._grub import DROP_IN
 
 MACHINE = "0123456789abcdef0123456789abcdef"
 CONF = f"/boot/efi/loader/entries/{MACHINE}-6.1.conf"

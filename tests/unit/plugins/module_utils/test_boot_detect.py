@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.kvm.passthrough.plugins.module_utils._bootloader import LOADER_INFO, detect
+from ansible_collections.kvm.passthrough.plugins.module_utils._boot_detect import GRUB_DEFAULT, LOADER_INFO, detect
 from ansible_collections.kvm.passthrough.plugins.module_utils._errors import Refused
-from ansible_collections.kvm.passthrough.plugins.module_utils._grub import DROP_IN, GRUB_DEFAULT
+from ansible_collections.kvm.passthrough.plugins.module_utils._grub import DROP_IN
 from ansible_collections.kvm.passthrough.tests.unit.boot_host import (
     SYSTEMD_BOOT,
     Host,

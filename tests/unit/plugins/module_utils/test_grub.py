@@ -8,12 +8,13 @@ import os
 
 import pytest
 
+from ansible_collections.kvm.passthrough.plugins.module_utils._boot_detect import GRUB_DEFAULT
 from ansible_collections.kvm.passthrough.plugins.module_utils._boot_plan import RECORD
 from ansible_collections.kvm.passthrough.plugins.module_utils._bootloader import execute
 from ansible_collections.kvm.passthrough.plugins.module_utils._cmdline_file import CMDLINE
 from ansible_collections.kvm.passthrough.plugins.module_utils._errors import HostFailure, Refused
 from ansible_collections.kvm.passthrough.plugins.module_utils._files import carry_out
-from ansible_collections.kvm.passthrough.plugins.module_utils._grub import DROP_IN, GRUB_DEFAULT, HEADER, grub_lines
+from ansible_collections.kvm.passthrough.plugins.module_utils._grub import DROP_IN, HEADER, grub_lines
 from ansible_collections.kvm.passthrough.plugins.module_utils._kernel_line import holds
 from ansible_collections.kvm.passthrough.tests.unit.boot_host import Host, debian, proxmox, suse
 
