@@ -19,8 +19,12 @@ help: ## Show this list
 demo: tree ## The main job in the lab: a card goes from a host to a guest (installs what it needs)
 	$(LAB) run --name demo -- tests/lab/demo
 
+.PHONY: assess
+assess: tree ## What can go from this very machine to a guest, and why not: prints where the report is
+	ansible-playbook kvm.passthrough.assess -i localhost, -c local -e '{"ansible_python_interpreter": "{{ ansible_playbook_python }}"}'
+
 .PHONY: test
-test: lint sanity units lab ## Everything that must pass (installs what it needs)
+test: lint sanity units page lab ## Everything that must pass (installs what it needs)
 
 .PHONY: setup
 setup: ## Install what the other targets need: packages (as root, on Debian or Ubuntu) and a virtual environment
@@ -46,9 +50,27 @@ sanity: tree ## ansible-test sanity, without a container
 units: tree ## Unit tests
 	cd $(TREE) && PYTHONPATH=$(ROOT) pytest -q tests/unit
 
+.PHONY: page
+page: tree ## The report in a browser without a screen
+	@command -v chromedriver >/dev/null || tests/setup $(VENV) chromium chromium-driver
+	cd $(TREE) && PYTHONPATH=$(ROOT) pytest -q tests/page
+
 .PHONY: lab
-lab: tree ## A real host in software: deploy, reboot, idempotence, release (Molecule)
+lab: verdict ## A real host in software: verdict; deploy, reboot, idempotence, release (Molecule)
 	cd $(TREE) && KVM_PASSTHROUGH_LAB=molecule molecule test --no-command-borders
+
+.PHONY: verdict
+verdict: tree ## Two hosts in software: the verdict, and what happens to those who do not believe it (Molecule)
+	cd $(TREE) && KVM_PASSTHROUGH_LAB=molecule molecule test --scenario-name verdict --no-command-borders
+
+.PHONY: bench
+bench: tree ## What the collection promises about its speed, as ratios in one run
+	@PYTHONPATH=$(ROOT) python $(TREE)/tests/bench/bench.py $(CACHE)/bench-rows.csv
+
+.PHONY: docs
+docs: tree ## Write the pages that are made from the code
+	PYTHONPATH=$(ROOT) python $(TREE)/tests/docs/checks.py > docs/docsite/rst/reference_checks.rst.new
+	mv docs/docsite/rst/reference_checks.rst.new docs/docsite/rst/reference_checks.rst
 
 .PHONY: build
 build: setup ## The collection as a tar file, as Galaxy takes it
