@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import os
 import typing as t
-import xml.etree.ElementTree as ET
 from dataclasses import dataclass, replace
 
 from ._sysfs import below, names, read_file
+
+if t.TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
 
 RUNNING = "/run/libvirt/qemu"
 CONFIGURED = "/etc/libvirt/qemu"
@@ -78,22 +80,25 @@ def _definitions(root: str, folder: str, starting: t.Container[str] | None) -> t
             )
 
 
-def _domain(data: bytes | None) -> ET.Element | None:
+def _domain(data: bytes | None) -> Element | None:
     """The definition in a file: a domain, or the domstatus around it that libvirt keeps of a running guest.
 
     libvirt writes UTF-8 and no DOCTYPE. What declares one could define entities, and is not parsed.
     """
+    # Only where there is a guest: a host compiles and loads whatever is imported, again with each task.
+    from xml.etree import ElementTree
+
     try:
         text = (data or b"").decode()
         if "<!DOCTYPE" in text:
             return None
-        top = ET.fromstring(text)
-    except (UnicodeDecodeError, ValueError, ET.ParseError):
+        top = ElementTree.fromstring(text)
+    except (UnicodeDecodeError, ValueError, ElementTree.ParseError):
         return None
     return top if top.tag == "domain" else top.find("domain") if top.tag == "domstatus" else None
 
 
-def _devices(domain: ET.Element) -> t.Iterator[str]:
+def _devices(domain: Element) -> t.Iterator[str]:
     """PCI addresses of what is assigned: hostdev, interface type='hostdev', the interface that a network of virtual
     functions was resolved to (actual), disk type='nvme'.
 
@@ -107,7 +112,7 @@ def _devices(domain: ET.Element) -> t.Iterator[str]:
         yield "{:04x}:{:02x}:{:02x}.{:x}".format(*parts)
 
 
-def _memory(memory: ET.Element | None) -> int | None:
+def _memory(memory: Element | None) -> int | None:
     if memory is None:
         return None
     unit = _UNITS.get(memory.get("unit", "KiB").lower())

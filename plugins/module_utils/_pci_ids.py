@@ -10,7 +10,6 @@ for are looked into.
 
 from __future__ import annotations
 
-import gzip
 import re
 import zlib
 
@@ -71,8 +70,9 @@ def load(root: str) -> PciIds:
 
 def _decompressed(content: bytes | None) -> bytes | None:
     try:
-        return None if content is None else gzip.decompress(content)
-    except (OSError, EOFError, zlib.error):
+        # 31: the header and trailer of gzip around it.
+        return None if content is None else zlib.decompress(content, 31)
+    except zlib.error:
         return None
 
 

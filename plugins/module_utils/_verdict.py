@@ -24,7 +24,6 @@ from . import (
     _interrupts,
     _kvm,
     _pci,
-    _selectors,
 )
 from ._check import BLOCKER, Check, Machine
 
@@ -46,9 +45,12 @@ def read_machine(
     root: str,
     warn: t.Callable[[str], None],
     session: str | None = None,
-    leaving: t.Sequence[_selectors.Selector] = (),
+    leaving: t.Sequence[t.Any] = (),
 ) -> Machine:
-    """Read everything that the checks look at; session is the address of whom the host must be able to answer."""
+    """Read everything that the checks look at.
+
+    session is the address of whom the host must be able to answer; leaving are selectors, as the user wrote them.
+    """
     devices = _pci.read_devices(root, warn)
     interrupts = _interrupts.read_interrupts(root, devices)
     return Machine(
@@ -59,17 +61,17 @@ def read_machine(
         uses=_host_use.host_uses(root, session),
         soft_uses=_host_use.soft_uses(root, devices, interrupts),
         guests=_guests.read_guests(root),
-        leaving=frozenset(device["address"] for device in _selectors.narrow(devices, leaving)),
+        leaving=_addresses(devices, leaving),
     )
 
 
-def judge(machine: Machine, wanted: t.Sequence[_selectors.Selector] | None = None) -> dict[str, t.Any]:
-    """The verdict on the host, on its devices (those that wanted matches, or all), and the guests that it knows."""
+def judge(machine: Machine, wanted: t.Sequence[t.Any] | None = None) -> dict[str, t.Any]:
+    """The verdict on the host, on its devices (all, or those that these selectors match), and the guests it knows."""
     host = judge_host(machine)
     chosen = list(machine.devices.values())
     if wanted is not None:
-        addresses = [device["address"] for device in _selectors.narrow(chosen, wanted)]
-        chosen = [machine.devices[address] for address in addresses]
+        addresses = _addresses(chosen, wanted)
+        chosen = [device for device in chosen if device["address"] in addresses]
     return {
         "host": host,
         "devices": [judge_device(machine, device, host["verdict"] == "blocked") for device in chosen],
@@ -100,3 +102,12 @@ def judge_device(machine: Machine, device: _pci.Device, host_blocked: bool) -> d
     else:
         verdict = "ready" if _host_use.is_vfio(device["driver"] or "") else "assignable"
     return {"address": device["address"], "verdict": verdict, "findings": [finding for _check, finding in findings]}
+
+
+def _addresses(devices: t.Sequence[_pci.Device], selectors: t.Sequence[t.Any]) -> frozenset[str]:
+    if not selectors:
+        return frozenset()
+    # Only where a device is named: a host compiles whatever is imported here, again with each task.
+    from ._selectors import narrow, parse_selectors
+
+    return frozenset(device["address"] for device in narrow(devices, parse_selectors(selectors)))

@@ -40,7 +40,7 @@ options:
     description:
       - Judge as if the devices that these selectors match left the host together, so that one of them does not stand in
         the way of another.
-      - A selector that matches nothing is no error here.
+      - A selector may match any number of devices, also none, unless it has a C(count).
     type: list
     elements: raw
     default: []
@@ -203,7 +203,6 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kvm.passthrough.plugins.module_utils import _verdict
 from ansible_collections.kvm.passthrough.plugins.module_utils._errors import PassthroughError
-from ansible_collections.kvm.passthrough.plugins.module_utils._selectors import parse_selectors
 
 
 def main() -> None:
@@ -216,12 +215,12 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    root, wanted = module.params["root"], module.params["devices"]
+    root = module.params["root"]
     # The address of the SSH client, which the running host must still be able to answer (ssh(1), ENVIRONMENT).
     session = os.environ.get("SSH_CONNECTION", "").partition(" ")[0] if root == "/" else ""
     try:
-        machine = _verdict.read_machine(root, module.warn, session or None, parse_selectors(module.params["leaving"]))
-        result = _verdict.judge(machine, None if wanted is None else parse_selectors(wanted))
+        machine = _verdict.read_machine(root, module.warn, session or None, module.params["leaving"])
+        result = _verdict.judge(machine, module.params["devices"])
     except PassthroughError as error:
         module.fail_json(msg=str(error))
     if module.params["facts"]:
