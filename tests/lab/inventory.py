@@ -60,10 +60,11 @@ def inventory(profile: Profile, folder: Path, key: Path, port: int) -> str:
     # Guests of several labs have the same address: without a folder of its own, a lab would reuse another's connection.
     if len(str(folder)) < _SOCKET_PATH_ROOM:
         common["ansible_control_path_dir"] = str(folder / "cp")
-    hypervisor = {"ansible_host": "127.0.0.1", "ansible_port": port}
+    hypervisor = {**common, "ansible_host": "127.0.0.1", "ansible_port": port}
     guest: dict[str, t.Any] = {
+        **common,
         "ansible_host": GUEST_ADDRESS,
-        "kvm_guest_host": "hypervisor",
+        "kvm_guest_host": profile.host,
         "kvm_guest_image": GUEST_IMAGE,
         "kvm_guest_image_format": "raw",
         "kvm_guest_memory": GUEST_MEMORY_MIB,
@@ -71,15 +72,10 @@ def inventory(profile: Profile, folder: Path, key: Path, port: int) -> str:
         "kvm_guest_address": GUEST_ADDRESS,
         "kvm_guest_pci_devices": profile.selectors(),
     }
-    tree = {
-        "all": {
-            "vars": common,
-            "children": {
-                "kvm_hosts": {"hosts": {"hypervisor": hypervisor}},
-                "kvm_guests": {"hosts": {"guest": guest}},
-            },
-        }
-    }
+    groups: dict[str, t.Any] = {"kvm_hosts": {"hosts": {profile.host: hypervisor}}}
+    if profile.selectors():
+        groups["kvm_guests"] = {"hosts": {"guest": guest}}
+    tree = {"all": {"children": groups}}
     return "---\n" + "\n".join(_yaml(tree, "")) + "\n"
 
 

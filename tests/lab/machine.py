@@ -17,7 +17,7 @@ from pathlib import Path
 import sandbox
 import store
 from images import Image
-from profiles import UPLINK_MAC, Profile
+from profiles import UPLINK_MAC, Card, Profile
 from ui import LabError, Step, last_lines
 
 MEMORY_MIB = 4096
@@ -110,18 +110,23 @@ def _disk(name: str, drive: str, device: str) -> list[str]:
 
 def _cards(profile: Profile) -> list[str]:
     argv: list[str] = []
-    for port in sorted({card.port for card in profile.cards}):
+    for port in profile.ports:
         argv += ["-device", f"pcie-root-port,id=port{port},bus=pcie.0,addr={0x10 + port:#x},chassis={port},slot={port}"]
         if port in profile.conventional_ports:
             argv += ["-device", f"pcie-pci-bridge,id=conventional{port},bus=port{port}"]
     for card in profile.cards:
-        where = f"bus=port{card.port}" if card.slot is None else f"bus=conventional{card.port},addr={card.slot:#x}"
-        device = f"{card.device},id={card.name},{where}"
+        device = f"{card.device},id={card.name},{_place(card)}"
         if card.subnet:
             argv += ["-netdev", f"user,id=net-{card.name},net={card.subnet},restrict=on"]
             device += f",netdev=net-{card.name},mac={card.mac}"
         argv += ["-device", device]
     return argv
+
+
+def _place(card: Card) -> str:
+    if card.slot is None:
+        return f"bus=port{card.port}"
+    return f"bus={'pcie.0' if card.port is None else f'conventional{card.port}'},addr={card.slot:#x}"
 
 
 def start(folder: Path, images: t.Mapping[str, Image], argv: t.Sequence[str]) -> None:

@@ -4,8 +4,9 @@
 """Which cards a lab host has: data, one table per profile.
 
 A card sits in a PCI Express root port of its own, so that it is alone in its IOMMU group, or in a slot of a
-conventional PCI bus behind one, where all cards and the bridge share a group. Addresses follow from the table: root
-ports get their bus numbers in order, and a conventional bus takes the number after its port's.
+conventional PCI bus behind one, where all cards and the bridge share a group, or in a slot of the root bus, alone
+again. Addresses follow from the table: root ports get their bus numbers in order, and a conventional bus takes the
+number after its port's.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ class Card(t.NamedTuple):
     name: str
     device: str
     id: str
-    port: int
-    slot: int | None = None  # on the conventional bus behind the port
+    port: int | None  # none: on the root bus
+    slot: int | None = None  # on the conventional bus behind the port, or on the root bus
     mac: str | None = None
     subnet: str | None = None  # whoever drives the card gets .15 of it by DHCP, and reaches nothing else
 
@@ -36,10 +37,15 @@ class Profile(t.NamedTuple):
     guest_by_address: tuple[str, ...] = ()  # and by address
     iommu: bool = True
     uplink: str = "e1000e"
+    host: str = "hypervisor"  # its name in the inventory: labs of two names can be one fleet
+
+    @property
+    def ports(self) -> list[int]:
+        return sorted({card.port for card in self.cards if card.port is not None})
 
     @property
     def conventional_ports(self) -> set[int]:
-        return {card.port for card in self.cards if card.slot is not None}
+        return {card.port for card in self.cards if card.port is not None and card.slot is not None}
 
     def bus(self, port: int) -> int:
         """Return the bus number behind a root port."""
@@ -47,6 +53,8 @@ class Profile(t.NamedTuple):
 
     def address(self, card: Card) -> str:
         """Return the card's address as the host sees it."""
+        if card.port is None:
+            return f"0000:00:{card.slot:02x}.0"
         if card.slot is None:
             return f"0000:{self.bus(card.port):02x}:00.0"
         return f"0000:{self.bus(card.port) + 1:02x}:{card.slot:02x}.0"
@@ -75,7 +83,21 @@ _TWO_NICS = Profile(
 
 PROFILES: dict[str, Profile] = {
     "two-nics": _TWO_NICS,
-    "no-iommu": _TWO_NICS._replace(about="the same on a machine without an IOMMU: nothing can be passed", iommu=False),
+    "no-iommu": _TWO_NICS._replace(
+        about="the same on a machine without an IOMMU: nothing can be passed", iommu=False, host="no-iommu"
+    ),
+    "blockers": _TWO_NICS._replace(
+        about="the same, and two conventional cards that share an interrupt line but no group: nothing is promised",
+        cards=(
+            *_TWO_NICS.cards,
+            # Slots whose numbers are equal modulo 4 have one line; on this one is no other card.
+            Card("own-rtl8139", "rtl8139", "10ec:8139", None, slot=0x4, mac="52:54:00:6b:70:0e", subnet="10.0.81.0/24"),
+            Card("own-e1000", "e1000", "8086:100e", None, slot=0xC, mac="52:54:00:6b:70:0f", subnet="10.0.82.0/24"),
+        ),
+        guest_by_id=(),
+        guest_by_address=(),
+        host="blockers",
+    ),
     "virtio-uplink": _TWO_NICS._replace(about="the same with a virtio uplink", uplink="virtio-net-pci"),
 }
 DEFAULT = "two-nics"
