@@ -10,6 +10,7 @@ import typing as t
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.kvm.passthrough.plugins.module_utils._leaving import leaving
 from ansible_collections.kvm.passthrough.plugins.plugin_utils import _records, _wishes
 
 MODULE = "kvm.passthrough.passthrough_info"
@@ -26,7 +27,11 @@ class ActionModule(ActionBase):
         _validation, options = self.validate_argument_spec({"root": {"type": "str", "default": "/"}})
         name, folder = str(variables["inventory_hostname"]), _records.run_folder()
         wanted = _wishes.wishes(folder, variables["hostvars"], name)
-        arguments = {"root": options["root"], "leaving": _wishes.leaving(wanted), "facts": True}
+        arguments = {
+            "root": options["root"],
+            "leaving": leaving([raw for wish in wanted for raw in wish["selectors"]]),
+            "facts": True,
+        }
         try:
             result = self._execute_module(module_name=MODULE, module_args=arguments, task_vars=variables)
         except AnsibleConnectionFailure as error:

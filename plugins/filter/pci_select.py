@@ -13,6 +13,8 @@ author:
 description:
   - Finds the devices of a host that a list of selectors means, and fails unless each selector matches exactly as many
     devices as it has to.
+requirements:
+  - jmespath, for selectors with a C(query)
 positional: selectors
 extends_documentation_fragment:
   - kvm.passthrough.selectors
@@ -47,6 +49,14 @@ EXAMPLES = r"""
 - name: Show every network card, but do not accept a host without one
   ansible.builtin.debug:
     msg: "{{ ansible_facts['pci_devices'] | kvm.passthrough.pci_select([{'class': '0200', 'count': 'all'}]) }}"
+
+- name: Show the Fritz!Card, and the first network card that no driver has
+  ansible.builtin.debug:
+    msg: "{{ ansible_facts['pci_devices'] | kvm.passthrough.pci_select(cards) }}"
+  vars:
+    cards:
+      - card: fritz-pci
+      - query: "[?class=='020000' && !driver] | [0]"
 """
 
 RETURN = r"""

@@ -111,7 +111,9 @@ def read_interrupts(root: str, devices: t.Sequence[Device]) -> list[Interrupt]:
         if row.irq in known:
             _complete(row, f"{folder}/{row.irq}", cpus)
     rows.sort(key=lambda row: row.irq if isinstance(row.irq, int) else float("inf"))
-    return [_facts(row, wiring) for row in rows]
+    network = _sysfs.below(root, "/sys/class/net")
+    interfaces = frozenset(_sysfs.names(network))
+    return [_facts(row, wiring, _owners(network, interfaces.intersection(row.actions or ()))) for row in rows]
 
 
 def sharers(interrupts: t.Sequence[t.Mapping[str, t.Any]], device: t.Mapping[str, t.Any]) -> list[str] | None:
@@ -128,7 +130,7 @@ def sharers(interrupts: t.Sequence[t.Mapping[str, t.Any]], device: t.Mapping[str
     if row is None or row["shared"] is None or device["address"] not in row["devices"]:
         return None
     others = [address for address in row["devices"] if address != device["address"]]
-    own = _own_actions(row["actions"], device, len(row["devices"]))
+    own = _own_actions(row["actions"], device, len(row["devices"]), row.get("interfaces") or {})
     return [action for action in dict.fromkeys(row["actions"]) if action not in own] + others
 
 
@@ -262,7 +264,7 @@ def _complete(row: Row, place: str, cpus: list[int] | None) -> None:
         row.counts = online or row.counts
 
 
-def _facts(row: Row, wiring: _Wiring) -> Interrupt:
+def _facts(row: Row, wiring: _Wiring, interfaces: dict[str, str]) -> Interrupt:
     by_message = wiring.is_by_message(row)
     devices = wiring.senders(row) if by_message else wiring.on_line(row, enabled=True)
     return {
@@ -274,9 +276,16 @@ def _facts(row: Row, wiring: _Wiring) -> Interrupt:
         "trigger": row.trigger,
         "actions": row.actions or [],
         "devices": devices,
+        "interfaces": {} if by_message else interfaces,
         "unconfirmed": [] if by_message else wiring.on_line(row, enabled=False),
         "shared": False if by_message and len(devices) < 2 else _is_shared(row.actions, devices),
     }
+
+
+def _owners(network: str, interfaces: t.Iterable[str]) -> dict[str, str]:
+    """The PCI device of each of these network interfaces, where it is right above it (/sys/class/net/*/device)."""
+    places = {name: _sysfs.link_name(f"{network}/{name}/device") for name in interfaces}
+    return {name: place for name, place in sorted(places.items()) if place and _ADDRESS.fullmatch(place)}
 
 
 def _is_shared(actions: list[str] | None, devices: list[str]) -> bool | None:
@@ -312,10 +321,12 @@ def _line(device: Device) -> int | None:
     return line
 
 
-def _own_actions(actions: t.Sequence[str], device: t.Mapping[str, t.Any], devices: int) -> list[str]:
+def _own_actions(
+    actions: t.Sequence[str], device: t.Mapping[str, t.Any], devices: int, interfaces: t.Mapping[str, str]
+) -> list[str]:
     """Those of a line's actions that are the device's own, or may be; so many devices are on that line."""
-    elsewhere = [action for action in actions if _ADDRESS.search(action)]
-    own = [action for action in elsewhere if device["address"] in action]
+    elsewhere = [action for action in actions if action in interfaces or _ADDRESS.search(action)]
+    own = [action for action in elsewhere if device["address"] in (interfaces.get(action) or action)]
     driver = device["driver"]
     if own or driver is None or driver in ("pci-stub", "pciback") or is_vfio(driver):
         return own

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import typing as t
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ._cards import family
 from ._errors import InvalidInput
 
 # Facts as they come, from the module itself or through a template.
@@ -25,6 +27,7 @@ _ID = re.compile(r"[0-9a-f]{4}:(?:[0-9a-f]{4}|\*)\Z")
 _CLASS = re.compile(r"(?:[0-9a-f]{2}){1,3}\Z")
 _STEP = re.compile(r"[01][0-9a-f]\.[0-7]\Z")
 _SHOWN = 20
+_QUERY = "[?driver=='hfc_multi']"
 
 
 @dataclass(frozen=True)
@@ -36,16 +39,25 @@ class Selector:
     # A number, "all" for one or more, or None where the user did not say.
     count: int | str | None = None
 
-    def matches(self, device: Device) -> bool:
-        return all(_KEYS[key].matches(device, value) for key, value in self.conditions)
+    def among(self, devices: t.Sequence[Device], some: bool = False) -> list[Device]:
+        """Those of the devices that meet all conditions, or some of them."""
+        try:
+            tests = [_KEYS[key].test(value, devices) for key, value in self.conditions]
+        except InvalidInput as error:
+            raise InvalidInput(f"Selector {self.written}: {error}") from None
+        meets = any if some else all
+        return [device for device in devices if meets(test(device) for test in tests)]
+
+
+_Test = t.Callable[[Device], bool]
 
 
 @dataclass(frozen=True)
 class _Key:
-    """One key of selectors: its value in the kernel's spelling, and whether a device has it."""
+    """One key of selectors: its value in the kernel's spelling, and the test whether one of these devices has it."""
 
     parse: t.Callable[[t.Any], str]
-    matches: t.Callable[[Device, str], bool]
+    test: t.Callable[[str, t.Sequence[Device]], _Test]
 
 
 def parse_address(value: t.Any) -> str:
@@ -81,15 +93,19 @@ def select(devices: t.Iterable[Device], selectors: t.Iterable[Selector]) -> list
     return chosen
 
 
-def narrow(devices: t.Iterable[Device], selectors: t.Iterable[Selector]) -> list[Device]:
-    """The devices that any of the selectors matches, in their own order; only a written count is enforced."""
+def narrow(devices: t.Iterable[Device], selectors: t.Iterable[Selector], loosely: bool = False) -> list[Device]:
+    """The devices that any of the selectors matches, in their own order; a written count is enforced unless loosely."""
     candidates = list(devices)
-    wanted = {device["address"] for selector in selectors for device in _matching(candidates, selector, selector.count)}
+    wanted = {
+        device["address"]
+        for selector in selectors
+        for device in _matching(candidates, selector, None if loosely else selector.count)
+    }
     return [device for device in candidates if device["address"] in wanted]
 
 
 def _matching(devices: list[Device], selector: Selector, count: int | str | None) -> list[Device]:
-    found = [device for device in devices if selector.matches(device)]
+    found = selector.among(devices)
     if count is None or len(found) == count or (count == "all" and found):
         return found
     expected = "at least one is needed" if count == "all" else f"{count} {'is' if count == 1 else 'are'} needed"
@@ -99,9 +115,7 @@ def _matching(devices: list[Device], selector: Selector, count: int | str | None
             f" {expected}. They are: {_listed(found)}. Add a key that tells them apart, such as address or path,"
             " or say how many with count"
         )
-    near = [
-        device for device in devices if any(_KEYS[key].matches(device, value) for key, value in selector.conditions)
-    ]
+    near = selector.among(devices, some=True)
     raise InvalidInput(
         f"Selector {selector.written} matches no device, {expected}."
         + (f" Some of its keys match: {_listed(near)}" if near else f" The devices are: {_listed(devices)}")
@@ -219,6 +233,67 @@ def _parse_path(value: t.Any) -> str:
     return "/".join([root, *steps])
 
 
+def _parse_card(value: t.Any) -> str:
+    return family(_text(value, "a family of cards", "hfc-4s")).name
+
+
+def _parse_query(value: t.Any) -> str:
+    if not isinstance(value, str):
+        raise InvalidInput(f"{value!r} stands where a JMESPath query belongs. Write it as {_QUERY}")
+    _compile(value)
+    return value
+
+
+def _compile(query: str) -> t.Any:
+    """The query, ready to search with. Its library is needed by nothing else, and seldom there on a target."""
+    try:
+        import jmespath
+        from jmespath.exceptions import JMESPathError
+    except ImportError:
+        raise InvalidInput(
+            f"a query needs Python's jmespath, which is missing here ({sys.executable}). Install the package"
+            " python3-jmespath, or resolve the query on the controller with the filter kvm.passthrough.pci_select"
+        ) from None
+    try:
+        return jmespath.compile(query)
+    except JMESPathError as error:
+        raise InvalidInput(f"this is no JMESPath query: {_complaint(error)}") from None
+
+
+def _complaint(error: Exception) -> str:
+    """What JMESPath says, without the query and the pointer into it that follow on lines of their own."""
+    return str(error).partition("\n")[0].partition(", for expression:")[0].rstrip(":")
+
+
+def _named_by(query: str, devices: t.Sequence[Device]) -> _Test:
+    """The test for devices that the result of a query names: the devices themselves, or their addresses."""
+    # JMESPath knows types by name, and not those that a template makes of strings and lists.
+    plain = json.loads(json.dumps(list(devices), default=str))
+    try:
+        result = _compile(query).search(plain)
+    except ValueError as error:  # that of JMESPath's errors
+        raise InvalidInput(f"the query fails: {_complaint(error)}") from None
+    if result is None:
+        result = []
+    addresses = [_address_in(item) for item in (result if isinstance(result, list) else [result])]
+    return lambda device: device.get("address") in addresses
+
+
+def _address_in(item: t.Any) -> str:
+    address = item.get("address") if isinstance(item, dict) else item
+    try:
+        return parse_address(address)
+    except InvalidInput:
+        raise InvalidInput(
+            f"the query gives {_written(item)} where a device or its address is needed. Write it as {_QUERY}"
+        ) from None
+
+
+def _each(matches: t.Callable[[Device, str], bool]) -> t.Callable[[str, t.Sequence[Device]], _Test]:
+    """A test that looks at one device at a time."""
+    return lambda value, devices: lambda device: matches(device, value)
+
+
 def _has_id(key: str) -> t.Callable[[Device, str], bool]:
     def matches(device: Device, value: str) -> bool:
         found = str(device.get(key) or "")
@@ -234,10 +309,12 @@ def _has_driver(device: Device, value: str) -> bool:
 
 # A key more is a line more.
 _KEYS: dict[str, _Key] = {
-    "address": _Key(parse_address, lambda device, value: device.get("address") == value),
-    "id": _Key(_parse_id, _has_id("id")),
-    "subsystem_id": _Key(_parse_id, _has_id("subsystem_id")),
-    "class": _Key(_parse_class, lambda device, value: (device.get("class") or "").startswith(value)),
-    "driver": _Key(_parse_driver, _has_driver),
-    "path": _Key(_parse_path, lambda device, value: device.get("path") == value),
+    "address": _Key(parse_address, _each(lambda device, value: device.get("address") == value)),
+    "id": _Key(_parse_id, _each(_has_id("id"))),
+    "subsystem_id": _Key(_parse_id, _each(_has_id("subsystem_id"))),
+    "class": _Key(_parse_class, _each(lambda device, value: (device.get("class") or "").startswith(value))),
+    "driver": _Key(_parse_driver, _each(_has_driver)),
+    "path": _Key(_parse_path, _each(lambda device, value: device.get("path") == value)),
+    "card": _Key(_parse_card, _each(lambda device, value: family(value).has(device))),
+    "query": _Key(_parse_query, _named_by),
 }

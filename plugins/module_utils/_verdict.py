@@ -61,7 +61,7 @@ def read_machine(
         uses=_host_use.host_uses(root, session),
         soft_uses=_host_use.soft_uses(root, devices, interrupts),
         guests=_guests.read_guests(root),
-        leaving=_addresses(devices, leaving),
+        leaving=_addresses(devices, leaving, loosely=True),
     )
 
 
@@ -104,10 +104,12 @@ def judge_device(machine: Machine, device: _pci.Device, host_blocked: bool) -> d
     return {"address": device["address"], "verdict": verdict, "findings": [finding for _check, finding in findings]}
 
 
-def _addresses(devices: t.Sequence[_pci.Device], selectors: t.Sequence[t.Any]) -> frozenset[str]:
+def _addresses(
+    devices: t.Sequence[_pci.Device], selectors: t.Sequence[t.Any], loosely: bool = False
+) -> frozenset[str]:
     if not selectors:
         return frozenset()
     # Only where a device is named: a host compiles whatever is imported here, again with each task.
     from ._selectors import narrow, parse_selectors
 
-    return frozenset(device["address"] for device in narrow(devices, parse_selectors(selectors)))
+    return frozenset(device["address"] for device in narrow(devices, parse_selectors(selectors), loosely))

@@ -114,6 +114,11 @@ ansible_facts:
           type: list
           elements: str
           sample: ["0000:00:1a.0", "0000:05:00.0"]
+        interfaces:
+          description: Those of the actions on a line that are called after a network interface, and the address of its
+            PCI device.
+          type: dict
+          sample: {"eth0": "0000:05:00.0"}
         unconfirmed:
           description: Addresses of the PCI devices whose attribute C(irq) has this number, but which are not enabled,
             so that their line is not known.

@@ -40,7 +40,7 @@ options:
     description:
       - Judge as if the devices that these selectors match left the host together, so that one of them does not stand in
         the way of another.
-      - A selector may match any number of devices, also none, unless it has a C(count).
+      - A selector may match any number of devices, also none, whatever its C(count).
     type: list
     elements: raw
     default: []

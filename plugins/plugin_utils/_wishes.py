@@ -59,16 +59,6 @@ def collect(inventory: Inventory) -> dict[str, list[Wish]]:
     return found
 
 
-def leaving(wanted: t.Iterable[Wish]) -> list[t.Any]:
-    """The selectors of all wishes, for passthrough_info; those that cannot be read are left out, like their counts."""
-    return [
-        {key: value for key, value in selector.items() if key != "count"} if isinstance(selector, dict) else selector
-        for wish in wanted
-        for selector in wish["selectors"]
-        if _is_selector(selector)
-    ]
-
-
 def fulfil(wish: Wish, devices: t.Sequence[t.Mapping[str, t.Any]]) -> dict[str, t.Any]:
     """What a wish comes to on a host: {guest, devices: [addresses], fault: why it cannot be fulfilled, or None}."""
     chosen, fault = [], wish["fault"]
@@ -95,10 +85,3 @@ def _plain(value: t.Any) -> t.Any:
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
         return [_plain(item) for item in value]
     return value if value is None or isinstance(value, (bool, int, float)) else str(value)
-
-
-def _is_selector(value: t.Any) -> bool:
-    try:
-        return bool(parse_selectors([value]))
-    except PassthroughError:
-        return False

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import typing as t
 
 import pytest
@@ -48,10 +49,18 @@ def _from_yaml(selectors: str) -> t.Any:
         ("['06:04.0', {class: '0200', driver: e1000e, count: 1}]", DEVICES[::-1]),
         ("[{class: '02', count: all}]", DEVICES),
         ("'1397:08b4'", DEVICES[1:]),
+        ("[{card: hfc-4s}]", DEVICES[1:]),
+        ("""[{query: "[?driver=='e1000e']"}]""", DEVICES[:1]),
     ],
 )
 def test_values_from_yaml(selectors: str, expected: list[dict[str, t.Any]]) -> None:
     assert pci_select(DEVICES, _from_yaml(selectors)) == expected
+
+
+def test_query_over_devices_from_yaml() -> None:
+    """Their strings are of a type of Ansible's own, which JMESPath does not know."""
+    query = """[{query: "[?contains(driver, 'e1000')]"}]"""
+    assert pci_select(_from_yaml(json.dumps(DEVICES)), _from_yaml(query)) == DEVICES[:1]
 
 
 @pytest.mark.parametrize(
@@ -60,7 +69,16 @@ def test_values_from_yaml(selectors: str, expected: list[dict[str, t.Any]]) -> N
         ("[81:00.0]", "4860.0 is a number where a PCI address belongs: YAML reads unquoted digits as a number"),
         ("[{class: 020000}]", 'Selector {"class": 8192}: class: 8192 is a number where a class belongs'),
         ("[{id: '1397:08b5'}]", 'Selector {"id": "1397:08b5"} matches no device, 1 is needed.'),
-        ("[{card: fritz}]", 'Selector {"card": "fritz"} has the unknown key card.'),
+        ("[{vendor: avm}]", 'Selector {"vendor": "avm"} has the unknown key vendor.'),
+        (
+            "[{card: fritz}]",
+            'Selector {"card": "fritz"}: card: \'fritz\' is no family of cards. Those known are hfc-4s, ',
+        ),
+        ("[{query: '[?'}]", 'Selector {"query": "[?"}: query: this is no JMESPath query: '),
+        (
+            "[{query: 'length(@)'}]",
+            'Selector {"query": "length(@)"}: the query gives 2 where a device or its address is needed.',
+        ),
         ("[{id: x}]", 'Selector {"id": "x"}: id: \'x\' is no id.'),
     ],
 )

@@ -319,6 +319,7 @@ def test_facts(machine: Machine) -> None:
         "trigger": "level",
         "actions": ["ehci_hcd:usb1", "eth0"],
         "devices": [USB, NIC],
+        "interfaces": {},
         "unconfirmed": ["0000:05:02.0"],
         "shared": True,
     }
@@ -331,6 +332,7 @@ def test_facts(machine: Machine) -> None:
         "trigger": None,
         "actions": [],
         "devices": [],
+        "interfaces": {},
         "unconfirmed": [],
         "shared": False,
     }
@@ -567,6 +569,24 @@ def test_sharers(
     assert machine.sharers(NIC) == expected
 
 
+@pytest.mark.parametrize(
+    ("owner", "expected"),
+    [(NIC, [USB]), (USB, ["enp0s12", USB]), (None, [USB]), ("virtio0", [USB])],
+    ids=["its own", "the other's", "no interface has that name", "not right below a PCI device"],
+)
+def test_an_action_called_after_an_interface(machine: Machine, owner: str | None, expected: list[str]) -> None:
+    """Two cards on a line, of which only one has requested it."""
+    machine.add(NIC, "e1000", 16)
+    machine.add(USB, "8139cp", 16)
+    if owner:
+        link = machine.tree.root / "sys/class/net/enp0s12/device"
+        link.parent.mkdir(parents=True)
+        link.symlink_to(f"../../../devices/pci0000:00/{owner}")
+    machine.row(16, "enp0s12")
+    assert machine.read()[16]["interfaces"] == ({"enp0s12": owner} if owner in (NIC, USB) else {})
+    assert machine.sharers(NIC) == expected
+
+
 def test_sharers_of_a_port(machine: Machine) -> None:
     machine.port(PORT, 16)
     machine.row(16, "PCIe PME, aerdrv, eth0")
@@ -635,4 +655,4 @@ def test_many_devices_and_rows(machine: Machine) -> None:
     rows = [_interrupts.Row(irq, [1], "PCI-MSI", irq, "edge", ["eth0"]) for irq in range(10000)]
     devices = [{**device, "address": f"0000:{bus:02x}:00.0", "enabled": False} for bus in range(256)] * 16
     wiring = _interrupts._Wiring(devices)
-    assert cpu_seconds(lambda: [_interrupts._facts(row, wiring) for row in rows]) < 0.5
+    assert cpu_seconds(lambda: [_interrupts._facts(row, wiring, {}) for row in rows]) < 0.5

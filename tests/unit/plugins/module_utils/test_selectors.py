@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
+import datetime
+import json
+import sys
 import typing as t
 
 import pytest
 
-from ansible_collections.kvm.passthrough.plugins.module_utils import _selectors
+from ansible_collections.kvm.passthrough.plugins.module_utils import _cards, _selectors
 from ansible_collections.kvm.passthrough.plugins.module_utils._errors import InvalidInput
 from ansible_collections.kvm.passthrough.plugins.module_utils._selectors import (
     narrow,
@@ -113,6 +116,20 @@ def test_address_of_another_kind(value: t.Any) -> None:
         ({"id": "8086:10d3", "count": 2}, [UPLINK, SPARE]),
         ({"id": "8086:10d3", "count": "2"}, [UPLINK, SPARE]),
         ({"class": "02", "count": "all"}, [UPLINK, SPARE, ISDN]),
+        ({"card": "hfc-4s"}, [ISDN]),
+        ({"card": " HFC-4S "}, [ISDN]),
+        ({"card": "hfc-8s"}, []),
+        ({"query": "[?driver=='e1000e']"}, [UPLINK]),
+        ({"query": "[?starts_with(id, '8086')].address"}, [UPLINK, SPARE]),
+        ({"query": "[?class=='020000'] | [0]"}, [UPLINK]),
+        ({"query": "[1].address"}, [SPARE]),
+        ({"query": "[].{address: address}"}, DEVICES),
+        ({"query": "['06:04.0']"}, [ISDN]),
+        ({"query": "['0009:06:04.0']"}, []),
+        ({"query": "[?driver=='hfc']"}, []),
+        ({"query": "[9]"}, []),
+        ({"query": "[]", "class": "020000", "path": "0000:00:01.1/00.0"}, [SPARE]),
+        ({"query": "[?class=='020000']", "count": 2}, [UPLINK, SPARE]),
     ],
 )
 def test_narrow(selector: t.Any, expected: list[dict[str, t.Any]]) -> None:
@@ -137,6 +154,8 @@ UPLINK_TEXT = "0000:01:00.0 [8086:10d3] Intel Corporation 82574L Gigabit Network
 SPARE_TEXT = "0000:02:00.0 [8086:10d3] Intel Corporation 82574L Gigabit Network Connection (driver vfio-pci)"
 ISDN_TEXT = "0000:06:04.0 [1397:08b4] (driver HFC-multi)"
 BARE_TEXT = "0001:06:04.0 [1397:ffff] (no driver)"
+WRITE_IT = "Write it as [?driver=='hfc_multi']"
+NEEDED = f"where a device or its address is needed. {WRITE_IT}"
 REMEDY = ". Add a key that tells them apart, such as address or path, or say how many with count"
 
 
@@ -190,6 +209,11 @@ def test_narrow_enforces_a_written_count() -> None:
         narrow(DEVICES, parse_selectors([{"id": "8086:10d3", "count": 1}]))
 
 
+def test_narrow_loosely_minds_no_count() -> None:
+    selectors = parse_selectors([{"id": "8086:10d3", "count": 1}, {"id": "1397:0000", "count": "all"}, "1397:08b4"])
+    assert narrow(DEVICES, selectors, loosely=True) == [UPLINK, SPARE, ISDN]
+
+
 def test_long_lists_are_cut() -> None:
     many = [_device(f"0000:{bus:02x}:00.0", "1af4:1041") for bus in range(30)]
     with pytest.raises(InvalidInput) as caught:
@@ -199,7 +223,49 @@ def test_long_lists_are_cut() -> None:
         select([], parse_selectors(["1af4:1041"]))
 
 
-KNOWN = "address, id, subsystem_id, class, driver, path"
+def test_a_query_reads_whatever_yaml_makes_of_facts() -> None:
+    odd = dict(ISDN, seen=datetime.date(2026, 1, 1))
+    assert narrow([odd], parse_selectors([{"query": "[?seen=='2026-01-01']"}])) == [odd]
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("length(@)", f"the query gives 4 {NEEDED}"),
+        ("[].id", f'the query gives "8086:10d3" {NEEDED}'),
+        ("[].modules", f'the query gives ["e1000e"] {NEEDED}'),
+        (
+            "[].{at: address}",
+            f'the query gives {{"at": "0000:01:00.0"}} {NEEDED}',
+        ),
+        ("shortest(@)", "the query fails: Unknown function: shortest()"),
+        (
+            "[?contains(driver, 'e1000')]",
+            "the query fails: In function contains(), invalid type for value: None, expected one of:"
+            " ['array', 'string'], received: \"null\"",
+        ),
+    ],
+)
+def test_query_that_names_no_devices(query: str, message: str) -> None:
+    for take in (select, narrow):
+        with pytest.raises(InvalidInput) as caught:
+            take(DEVICES, parse_selectors([{"query": query}]))
+        assert str(caught.value) == f"Selector {json.dumps({'query': query})}: {message}"
+
+
+def test_query_without_jmespath(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jmespath", None)
+    with pytest.raises(InvalidInput) as caught:
+        parse_selectors([{"query": "[0]"}])
+    assert str(caught.value) == (
+        'Selector {"query": "[0]"}: query: a query needs Python\'s jmespath, which is missing here'
+        f" ({sys.executable}). Install the package python3-jmespath, or resolve the query on the controller with the"
+        " filter kvm.passthrough.pci_select"
+    )
+    assert parse_selectors([{"card": "hfc-4s"}, "06:00.0"])
+
+
+KNOWN = "address, id, subsystem_id, class, driver, path, card, query"
 NUMBER = (
     "YAML reads unquoted digits as a number, 81:00.0 in base 60 as 4860.0, 020000 in base 8 as 8192. Quote it, as in"
 )
@@ -247,6 +313,26 @@ NUMBER = (
             'Selector {"path": "00:1c.0/0"}: path: \'00:1c.0/0\' is no path. Write it as lspci -D -P does, such as'
             " '0000:00:1c.0/00.0'",
         ),
+        ({"query": 3}, f'Selector {{"query": 3}}: query: 3 stands where a JMESPath query belongs. {WRITE_IT}'),
+        (
+            {"query": "[?driver=="},
+            'Selector {"query": "[?driver=="}: query: this is no JMESPath query: Invalid jmespath expression:'
+            " Incomplete expression",
+        ),
+        (
+            {"query": "[?id==1397]"},
+            'Selector {"query": "[?id==1397]"}: query: this is no JMESPath query: invalid token: Parse error at column'
+            ' 6, token "1397" (NUMBER)',
+        ),
+        (
+            {"card": "fritz"},
+            'Selector {"card": "fritz"}: card: \'fritz\' is no family of cards. Those known are'
+            f" {', '.join(_cards.FAMILIES)}",
+        ),
+        (
+            {"card": 4},
+            f"Selector {{\"card\": 4}}: card: 4 is a number where a family of cards belongs: {NUMBER} 'hfc-4s'",
+        ),
         (
             "e1000e",
             "\"e1000e\" is no selector: as plain text it is an address such as '06:00.0', or an id such as '1397:08b4'."
@@ -274,5 +360,6 @@ def test_selector_that_cannot_be_meant(raw: t.Any, message: str) -> None:
 
 @pytest.mark.parametrize("key", list(_selectors._KEYS))
 def test_devices_that_lack_fields_match_nothing(key: str) -> None:
-    value = {"address": "06:00.0", "class": "02", "driver": "e1000e", "path": "06:00.0"}.get(key, "1397:*")
+    values = {"address": "06:00.0", "class": "02", "driver": "e1000e", "path": "06:00.0", "card": "hfc-4s"}
+    value = values.get(key, "[?driver=='e1000e']" if key == "query" else "1397:*")
     assert narrow([{"address": "0000:01:00.0"}], parse_selectors([{key: value}])) == []

@@ -12,6 +12,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
+
 from ansible_collections.kvm.passthrough.plugins.module_utils import _kvm, _verdict
 from ansible_collections.kvm.passthrough.plugins.module_utils._check import (
     BLOCKER,
@@ -90,7 +91,7 @@ def test_names_of_checks_are_unique() -> None:
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.id)
 def test_a_check_is_whole(check: Check) -> None:
-    assert check.about and check.source and check.remedy
+    assert all((check.about, check.source, check.remedy))
     assert check.severity in (BLOCKER, WARNING, INFORMATION)
     assert check.repaired_by in (None, "kvm.passthrough.prepare")
     for template in (check.symptom, check.remedy):

@@ -70,7 +70,7 @@ def test_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_every_key_is_documented(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """In the same order, with the type that it has and a sample of it."""
     documented = yaml.safe_load(irq_facts.RETURN)["ansible_facts"]["contains"]["interrupts"]["contains"]
-    types = {"str": str, "int": int, "bool": bool, "list": list, "raw": (int, str)}
+    types = {"str": str, "int": int, "bool": bool, "list": list, "dict": dict, "raw": (int, str)}
     assert all(isinstance(key["sample"], types[key["type"]]) for key in documented.values())
     for row in run(capsys, root=str(root))["ansible_facts"]["interrupts"]:
         assert list(documented) == list(row)

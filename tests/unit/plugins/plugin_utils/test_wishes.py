@@ -84,11 +84,3 @@ def test_what_a_wish_comes_to(wanted: _wishes.Wish, devices: list[str], fault: s
     assert (result["guest"], result["devices"]) == ("fax1", devices)
     assert (result["fault"] is None) is (fault is None)
     assert (result["fault"] or "").startswith(fault or "")
-
-
-def test_what_leaves_has_no_count_and_can_be_read() -> None:
-    wanted = [
-        wish(selectors=["05:00.0", {"class": "0204", "count": 4}, 4860.0, {"colour": "red"}]),
-        wish(selectors=[{"id": "8086:*"}]),
-    ]
-    assert _wishes.leaving(wanted) == ["05:00.0", {"class": "0204"}, {"id": "8086:*"}]
