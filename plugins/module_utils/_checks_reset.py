@@ -179,9 +179,8 @@ def _rom(machine: Machine, device: Device) -> t.Iterator[Fault]:
 
 
 def _big_bar(machine: Machine, device: Device) -> t.Iterator[Fault]:
-    size = max((region["size"] for region in device["bars"]), default=0)
+    size, index = max(((region["size"], region["index"]) for region in device["bars"]), default=(0, 0))
     if size >= 4 * _GIB and not device["bridge"]:
-        index = next(region["index"] for region in device["bars"] if region["size"] == size)
         yield Fault(
             f"{device['address']} has a region of {size // _GIB} GiB (BAR {index}), which only fits above 4 GiB",
             f"{_DEVICES}/{device['address']}/resource: {size} bytes in row {index}",

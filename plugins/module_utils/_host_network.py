@@ -88,7 +88,7 @@ def _only_network(root: str, interfaces: Interfaces, routes: list[_Route]) -> Fo
             first.setdefault(route.interface, route)
     if len(set(cards.values())) == 1:
         what = f"carries the only network of the host ({listed(list(first))})"
-        use = Use("network", what, next(iter(first.values())).evidence)
+        use = Use("network", what, list(first.values())[0].evidence)
         for name in first:
             yield from _all_below(root, interfaces, name, use)
 

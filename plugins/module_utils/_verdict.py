@@ -104,9 +104,7 @@ def judge_device(machine: Machine, device: _pci.Device, host_blocked: bool) -> d
     return {"address": device["address"], "verdict": verdict, "findings": [finding for _check, finding in findings]}
 
 
-def _addresses(
-    devices: t.Sequence[_pci.Device], selectors: t.Sequence[t.Any], loosely: bool = False
-) -> frozenset[str]:
+def _addresses(devices: t.Sequence[_pci.Device], selectors: t.Sequence[t.Any], loosely: bool = False) -> frozenset[str]:
     if not selectors:
         return frozenset()
     # Only where a device is named: a host compiles whatever is imported here, again with each task.

@@ -34,13 +34,15 @@ host would lose what it lives on; a *warning*, that it works but is hazardous; a
 check may be milder or harder in a single case than the table says, and its finding then says so.
 """
 
+_HOST = "These are asked of the host as a whole; a blocker stands in the way of all its devices."
+
 
 def page() -> str:
     """The whole page, as reStructuredText."""
     return "\n".join(
         [
             _HEAD,
-            *_section("The host", "These are asked of the host as a whole; a blocker stands in the way of all its devices.", HOST_CHECKS),
+            *_section("The host", _HOST, HOST_CHECKS),
             *_section("A device", "These are asked of each device.", DEVICE_CHECKS),
         ]
     )

@@ -117,6 +117,7 @@ class Fleet:
             stderr=subprocess.STDOUT,
             text=True,
             cwd=self.folder,
+            check=False,
         )
         assert not re.search(r"changed=[1-9]", run.stdout), run.stdout
         return Outcome(run.returncode, run.stdout)
