@@ -24,13 +24,7 @@ description:
 extends_documentation_fragment:
   - kvm.passthrough.attributes
   - kvm.passthrough.attributes.facts
-options:
-  root:
-    description:
-      - Read the machine whose files lie below this folder, such as a captured tree or a mounted image, instead of the
-        running one. Whatever the tree lacks is V(none), or an empty list.
-    type: path
-    default: /
+  - kvm.passthrough.root
 seealso:
   - module: kvm.passthrough.pci_facts
 """

@@ -22,13 +22,9 @@ description:
 extends_documentation_fragment:
   - kvm.passthrough.attributes
   - kvm.passthrough.attributes.facts
+  - kvm.passthrough.root
   - kvm.passthrough.selectors
 options:
-  root:
-    description:
-      - Judge the machine whose files lie below this folder, such as a captured tree, instead of the running one.
-    type: path
-    default: /
   devices:
     description:
       - Return the verdicts on only the devices that at least one of these selectors matches. See the notes for what a

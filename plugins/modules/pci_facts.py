@@ -24,14 +24,9 @@ description:
 extends_documentation_fragment:
   - kvm.passthrough.attributes
   - kvm.passthrough.attributes.facts
+  - kvm.passthrough.root
   - kvm.passthrough.selectors
 options:
-  root:
-    description:
-      - Read the machine whose files lie below this folder, such as a captured tree or a mounted image, instead of the
-        running one. Whatever the tree lacks is V(none), or an empty list.
-    type: path
-    default: /
   devices:
     description:
       - Return only the devices that at least one of these selectors matches. See the notes for what a selector is.
