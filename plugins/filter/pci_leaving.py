@@ -13,8 +13,8 @@ author:
 description:
   - Makes selectors fit for the option C(leaving) of M(kvm.passthrough.passthrough_info), so that a host can be judged
     although some of them are wrong. P(kvm.passthrough.host_plan#filter) then tells what is wrong with them.
-  - Selectors that cannot be read are left out, and so are counts. A selector with a query becomes the addresses of the
-    devices that it matches, since the host may lack what it takes to resolve it.
+  - Selectors that cannot be read are left out. A selector with a query becomes the addresses of the devices that it
+    matches, since the host may lack what it takes to resolve it.
 positional: devices
 extends_documentation_fragment:
   - kvm.passthrough.selectors

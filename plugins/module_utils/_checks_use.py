@@ -15,7 +15,7 @@ import typing as t
 from ._check import BLOCKER, INFORMATION, WARNING, Check, Fault, Machine
 from ._host_use import Use, is_vfio
 from ._pci import Device
-from ._use import STAND_INS, listed
+from ._use import listed, stands_in
 
 _DEVICES = "/sys/bus/pci/devices"
 _NETWORK = ("default_route", "session", "network")
@@ -78,8 +78,7 @@ def _group_critical(machine: Machine, device: Device) -> Faults:
 
 def _of_host(device: Device) -> bool:
     """Whether a driver of the host has the device."""
-    driver = device["driver"] or ""
-    return bool(driver) and not is_vfio(driver) and driver not in STAND_INS
+    return bool(device["driver"]) and not stands_in(device["driver"])
 
 
 def _guest_running(machine: Machine, device: Device) -> Faults:

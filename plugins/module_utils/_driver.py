@@ -26,7 +26,7 @@ from ._host_use import Use, guest_holds, host_uses, is_vfio
 from ._initramfs import stale
 from ._selectors import parse_address
 from ._sysfs import below, link_name, names, read_int, read_text
-from ._use import STAND_INS
+from ._use import stands_in
 
 NATIVE = "native"
 RULES = "/etc/udev/rules.d"
@@ -270,18 +270,13 @@ def _give_back(device: Device, host: Host, named: bool) -> Plan:
     steps = []
     if device.override:
         steps.append(Step("override", ""))
-    foreign = _stands_in(device.driver)
+    foreign = stands_in(device.driver or "")
     if foreign:
         steps.append(Step("unbind", str(device.driver)))
     if foreign or (device.driver is None and (device.override or rule.changed)):
         steps += [Step("native"), Step("probe")]
     predicted = host.native(device.modalias) if Step("probe") in steps else device.driver
     return Plan(device, None, rule, tuple(steps), predicted)
-
-
-def _stands_in(driver: str | None) -> bool:
-    """Whether a driver is one for guests or for nobody, rather than the device's own."""
-    return driver is not None and (is_vfio(driver) or driver in STAND_INS)
 
 
 def _objections(plan: Plan, request: Request, host: Host) -> t.Iterator[str]:
@@ -294,7 +289,7 @@ def _objections(plan: Plan, request: Request, host: Host) -> t.Iterator[str]:
             f"{device.address} is in use by a running guest ({device.held}); shut the guest down, or detach the device"
             f" from it, first"
         )
-    if device.peer_held and Step("probe") in plan.steps and not _stands_in(plan.driver):
+    if device.peer_held and Step("probe") in plan.steps and not stands_in(plan.driver or ""):
         yield (
             f"{device.address} shares its IOMMU group with {device.peer_held}, which a running guest uses, so that the"
             f" kernel gives it to no driver of the host; shut that guest down first"
@@ -532,7 +527,7 @@ class _Doer:
         address = plan.device.address
         driver = _driver(self.root, address)
         if plan.driver is None:
-            if plan.steps and _stands_in(driver):
+            if plan.steps and stands_in(driver or ""):
                 raise HostFailure(
                     f"{driver} claims {address} again; look for its id in 'options {driver} ids=' below /etc/modprobe.d"
                     f" and in the kernel arguments"

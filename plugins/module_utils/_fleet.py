@@ -237,11 +237,8 @@ class _Planner:
         first = {address: some[0] for address, some in _grouped(choices, lambda choice: choice.address).items()}
         findings = {device["address"]: device["findings"] for device in self.verdict["devices"]}
         for address, choice in first.items():
-            blocking = [finding for finding in findings.get(address, ()) if self._blocks(finding, choice, forced)]
-            # group_viable names the peers that the host needs as well.
-            viable = all(finding["check"] != "group_viable" for finding in blocking)
-            for finding in blocking:
-                if viable or finding["check"] != "group_critical":
+            for finding in findings.get(address, ()):
+                if self._blocks(finding, choice, forced):
                     self.say(f"{choice.wish.variable}: {_told(finding)}", *choice.guests)
 
     def _blocks(self, finding: Finding, choice: _Choice, forced: frozenset[str]) -> bool:

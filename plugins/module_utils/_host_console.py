@@ -10,7 +10,7 @@ import re
 import typing as t
 
 from ._sysfs import below, link_name, names, read_int, read_text
-from ._use import DEVICES, STAND_INS, Found, Use, addresses, is_vfio, listed, whole
+from ._use import DEVICES, Found, Use, addresses, is_vfio, listed, stands_in, whole
 
 _DRM = "/sys/class/drm"
 _INPUT = "/proc/bus/input/devices"
@@ -111,7 +111,7 @@ def _platform(root: str, classes: t.Mapping[str, str]) -> Found:
         # Class 0780 holds other cards as well, such as telephony cards.
         if shown.startswith("0780") and driver not in ("mei_me", "mei_txe"):
             continue
-        if driver and not is_vfio(driver) and driver not in STAND_INS:
+        if driver and not stands_in(driver):
             what = "the SMBus" if shown.startswith("0c05") else "the management engine"
             use = Use("platform", f"is {what} of the host ({driver})", f"{DEVICES}/{address}/driver: {driver}")
             yield address, use

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from ._pci import Device
 from ._sysfs import below, names, read_text
-from ._use import DEVICES, STAND_INS, Found, Use, addresses, is_vfio, listed, place, whole
+from ._use import DEVICES, Found, Use, addresses, listed, place, stands_in, whole
 
 _NET = "/sys/class/net"
 # include/uapi/linux/route.h: the route is usable, leads through a gateway, and does not say "unreachable".
@@ -210,7 +210,7 @@ def _unseen(root: str, interfaces: Interfaces, devices: t.Sequence[Device]) -> F
     seen = {address for name in interfaces for address in addresses(root, f"{_NET}/{name}")}
     for device in devices:
         address, driver, kind = device["address"], device["driver"], (device["class"] or "")[:4]
-        if kind not in ("0200", "0280") or address in seen or not driver or is_vfio(driver) or driver in STAND_INS:
+        if kind not in ("0200", "0280") or address in seen or not driver or stands_in(driver):
             continue
         if kind == "0280" and not os.path.isdir(below(root, f"{DEVICES}/{address}/ieee80211")):
             continue

@@ -23,8 +23,8 @@ def items(selectors: t.Any) -> list[t.Any]:
 def leaving(selectors: t.Any, devices: t.Sequence[Device] = ()) -> list[t.Any]:
     """The selectors as passthrough_info takes them in its option leaving, where none of them is an error.
 
-    What cannot be read is left out, and so are counts: _fleet.make_plan() tells what is wrong with them. A query
-    becomes the addresses of those of the devices that it matches, for the target may be unable to resolve it.
+    What cannot be read is left out: _fleet.make_plan() tells what is wrong with it. A query becomes the addresses of
+    those of the devices that it matches, for the target may be unable to resolve it.
     """
     taken: list[t.Any] = []
     for raw in items(selectors):
@@ -32,8 +32,6 @@ def leaving(selectors: t.Any, devices: t.Sequence[Device] = ()) -> list[t.Any]:
             parsed = parse_selectors([raw])
             if isinstance(raw, Mapping) and "query" in raw:
                 taken += [str(device["address"]) for device in narrow(devices, parsed, loosely=True)]
-            elif isinstance(raw, Mapping):
-                taken.append({key: value for key, value in raw.items() if key != "count"})
             else:
                 taken.append(raw)
         except InvalidInput:

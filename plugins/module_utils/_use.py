@@ -15,7 +15,7 @@ from ._sysfs import below, link_name
 
 DEVICES = "/sys/bus/pci/devices"
 # Drivers that take any device they are told to, and so are nobody's own.
-STAND_INS = frozenset(("pci-stub", "pciback", "uio_pci_generic", "igb_uio"))
+_STAND_INS = frozenset(("pci-stub", "pciback", "uio_pci_generic", "igb_uio"))
 _ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]\Z")
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 
@@ -43,6 +43,11 @@ Found = t.Iterator[t.Tuple[str, Use]]
 def is_vfio(driver: str) -> bool:
     """Whether a driver hands its devices to guests: vfio-pci and its variants (mlx5_vfio_pci, nvgrace_gpu_vfio_pci)."""
     return "vfio" in re.split(r"[-_]", driver)
+
+
+def stands_in(driver: str) -> bool:
+    """Whether a driver is one for guests or for nobody, rather than the device's own."""
+    return is_vfio(driver) or driver in _STAND_INS
 
 
 def by_address(root: str, found: Found) -> dict[str, list[Use]]:

@@ -74,7 +74,7 @@ def test_host_plan() -> None:
 
 def test_pci_leaving() -> None:
     call = pci_leaving.FilterModule().filters()["pci_leaving"]
-    assert call([{"card": "hfc-4s", "count": 2}]) == [{"card": "hfc-4s"}]
+    assert call([{"card": "hfc-4s", "count": 2}, {"colour": "red"}]) == [{"card": "hfc-4s", "count": 2}]
     assert call([{"query": "[0]"}], VERDICT["ansible_facts"]["pci_devices"]) == ["0000:06:00.0"]
 
 

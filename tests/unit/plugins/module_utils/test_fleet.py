@@ -193,7 +193,7 @@ def test_findings_on_the_host(found: dict[str, t.Any], expected: list[str]) -> N
         ([finding("net_inuse")], [UPLINK], ["net_inuse"]),
         ([finding("net_inuse"), finding("bridge")], [ISDN], ["bridge"]),
         ([finding("guest_holds")], [ISDN], ["guest_holds"]),
-        ([finding("group_viable"), finding("group_critical")], [], ["group_viable"]),
+        ([finding("group_viable"), finding("group_critical")], [], ["group_viable", "group_critical"]),
         ([finding("group_critical")], [], ["group_critical"]),
     ],
 )

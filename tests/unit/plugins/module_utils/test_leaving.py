@@ -21,8 +21,8 @@ DEVICES = [
 @pytest.mark.parametrize(
     ("selectors", "expected"),
     [
-        (["06:00.0", {"id": "1397:08b4", "count": 2}], ["06:00.0", {"id": "1397:08b4"}]),
-        ({"card": "hfc-4s", "count": "all"}, [{"card": "hfc-4s"}]),
+        (["06:00.0", {"id": "1397:08b4", "count": 2}], ["06:00.0", {"id": "1397:08b4", "count": 2}]),
+        ({"card": "hfc-4s", "count": "all"}, [{"card": "hfc-4s", "count": "all"}]),
         ([4860.0, {"card": "fritz"}, {"vendor": "1"}, None, "06:00.0", {"query": "[?"}], ["06:00.0"]),
         ([{"query": "[?class=='048000']"}, ISDN], [DVB1, DVB2, ISDN]),
         ([{"query": "length(@)"}], []),

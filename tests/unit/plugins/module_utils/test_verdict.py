@@ -23,6 +23,7 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._check import (
     Machine,
 )
 from ansible_collections.kvm.passthrough.tests.unit.machines import device, machine
+from ansible_collections.kvm.passthrough.tests.unit.pci_tree import PciTree, config_space
 
 # What pci_facts always tells.
 KNOWN = ("address", "id", "bridge", "boot_vga", "interrupt", "sriov", "modules", "bars")
@@ -82,6 +83,17 @@ def test_only_wanted_devices_are_returned() -> None:
     judged = machine(devices=[device("0000:01:00.0"), device("0000:02:00.0")])
     assert [found["address"] for found in _verdict.judge(judged, ["02:00.0"])["devices"]] == ["0000:02:00.0"]
     assert _verdict.judge(judged, [])["devices"] == []
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, "all"])
+def test_what_leaves_whatever_its_count(count: int | str, tmp_path: Path) -> None:
+    tree = PciTree(tmp_path)
+    for address in ("0000:01:00.0", "0000:02:00.0"):
+        tree.add(address, config_space())
+    tree.add("0000:03:00.0", config_space(pci_class="040300"), pci_class="040300")
+    leaving = [{"class": "0200", "count": count}, {"id": "1397:08b4", "count": count}]
+    read = _verdict.read_machine(str(tmp_path), lambda message: None, leaving=leaving)
+    assert read.leaving == {"0000:01:00.0", "0000:02:00.0"}
 
 
 def test_names_of_checks_are_unique() -> None:
