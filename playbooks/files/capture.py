@@ -122,7 +122,8 @@ WHOLE = (
     f"{DEVICES}/*/msi_irqs/*",
     f"{DEVICES}/*/power/{{control,runtime_status}}",
     f"{DEVICES}/*/{{boot_vga,class,d3cold_allowed,device,driver_override,enable,irq,modalias,numa_node,power_state}}",
-    f"{DEVICES}/*/{{reset_method,resource,revision,sriov_drivers_autoprobe,sriov_numvfs,sriov_totalvfs}}",
+    f"{DEVICES}/*/{{reset_method,resource,revision,sriov_drivers_autoprobe,sriov_numvfs,sriov_offset,sriov_stride}}",
+    f"{DEVICES}/*/{{sriov_totalvfs,sriov_vf_device}}",
     f"{DEVICES}/*/{{subsystem_device,subsystem_vendor,uevent,vendor}}",
 )
 

@@ -12,7 +12,8 @@ class ModuleDocFragment:
 options: {}
 notes:
   - A selector is a dictionary, and a device has to meet all of its keys. The keys are C(address), C(id),
-    C(subsystem_id), C(class), C(driver), C(path), C(card), C(query) and C(count).
+    C(subsystem_id), C(class), C(driver), C(path), C(physical_function), C(virtual_function), C(card), C(query) and
+    C(count).
   - C(address) is the PCI address, such as V(0000:06:00.0), or V(06:00.0) in domain 0000. It changes when cards are
     added or moved.
   - C(id) and C(subsystem_id) are vendor and device, such as V(1397:08b4), or all devices of a vendor, such as
@@ -22,6 +23,8 @@ notes:
     same after the device went to C(vfio-pci). A hyphen equals an underscore.
   - C(path) is the place in the PCI tree as C(lspci -D -P) prints it, such as V(0000:00:1c.0/00.0). It names a slot,
     whatever the numbers of the busses are.
+  - C(physical_function) is the address of the device that a virtual function belongs to, and C(virtual_function) its
+    number below that device, from V(0) on. Together they name one function, whether it has been made yet or not.
   - C(card) is a family of cards, which the collection knows by their numbers. For ISDN these are V(hfc-4s), V(hfc-8s),
     V(hfc-e1), V(hfc-s-pci), V(fritz-pci), V(fritz-pci-v2.1), V(avm-active), V(speedfax), V(infineon), V(w6692) and
     V(netjet); for DVB V(saa7146-av7110), V(saa7146-budget), V(saa7146-budget-ci), V(saa7146-budget-av), V(cx23885),

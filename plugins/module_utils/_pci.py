@@ -210,7 +210,7 @@ class _Reader:
         vectors = sorted(int(name) for name in _sysfs.names(f"{place}/msi_irqs") if name.isdecimal())
         kind = attributes.text(f"msi_irqs/{vectors[0]}") if vectors else None
         resource = attributes.text("resource") or ""
-        sriov = _sriov(attributes)
+        sriov = _sriov(attributes, pci_id[:4])
         enabled = None if enable is None else enable > 0
         # Last, so that a device which vanished during any of the reads above is noticed here.
         data = None if self._read_would_wake(address, parent) else attributes.data("config")
@@ -325,14 +325,19 @@ def _interrupt(config: Config, line: int | None, vectors: list[int], kind: str |
     }
 
 
-def _sriov(attributes: _Attributes) -> Device:
+def _sriov(attributes: _Attributes, vendor: str) -> Device:
+    """What the device has of functions, and what Linux since 4.14 says of those that it has not made yet."""
     count = attributes.number("sriov_numvfs")
     functions = itertools.takewhile(bool, (attributes.link(f"virtfn{number}") for number in range(count or 0)))
+    capable = count is not None
     return {
-        "total_vfs": None if count is None else attributes.number("sriov_totalvfs"),
+        "total_vfs": attributes.number("sriov_totalvfs") if capable else None,
         "num_vfs": count,
         "physical_function": attributes.link("physfn"),
         "virtual_functions": sorted(t.cast(t.Iterable[str], functions)),
+        "vf_id": _id(vendor, attributes.text("sriov_vf_device")) if capable else None,
+        "offset": attributes.number("sriov_offset") if capable else None,
+        "stride": attributes.number("sriov_stride") if capable else None,
     }
 
 

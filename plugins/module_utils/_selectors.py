@@ -307,6 +307,24 @@ def _has_driver(device: Device, value: str) -> bool:
     return any(name is not None and name.replace("-", "_") == value for name in names)
 
 
+def _parse_index(value: t.Any) -> str:
+    text = str(value).strip()
+    if isinstance(value, (bool, float)) or not (text.isascii() and text.isdecimal()):
+        raise InvalidInput(f"{value!r} is no number of a virtual function. The first one of a device is 0")
+    return str(int(text))
+
+
+def _of_function(device: Device, value: str) -> bool:
+    return (device.get("sriov") or {}).get("physical_function") == value
+
+
+def _numbered(index: str, devices: t.Sequence[Device]) -> _Test:
+    """The test for virtual functions with this place in the list of their physical function."""
+    lists = ((device.get("sriov") or {}).get("virtual_functions") or () for device in devices)
+    addresses = {functions[int(index)] for functions in lists if int(index) < len(functions)}
+    return lambda device: device.get("address") in addresses
+
+
 # A key more is a line more.
 _KEYS: dict[str, _Key] = {
     "address": _Key(parse_address, _each(lambda device, value: device.get("address") == value)),
@@ -315,6 +333,8 @@ _KEYS: dict[str, _Key] = {
     "class": _Key(_parse_class, _each(lambda device, value: (device.get("class") or "").startswith(value))),
     "driver": _Key(_parse_driver, _each(_has_driver)),
     "path": _Key(_parse_path, _each(lambda device, value: device.get("path") == value)),
+    "physical_function": _Key(parse_address, _each(_of_function)),
+    "virtual_function": _Key(_parse_index, _numbered),
     "card": _Key(_parse_card, _each(lambda device, value: family(value).has(device))),
     "query": _Key(_parse_query, _named_by),
 }

@@ -228,10 +228,24 @@ ansible_facts:
               type: str
               sample: null
             virtual_functions:
-              description: Addresses of the virtual functions.
+              description: Addresses of the virtual functions, in the order of their numbers.
               type: list
               elements: str
               sample: ["0000:01:10.0", "0000:01:10.2"]
+            vf_id:
+              description: Vendor and device of its virtual functions, whether there are any or not. This and what
+                follows is V(none) for a device that can have none, and before Linux 4.14.
+              type: str
+              sample: "8086:10ca"
+            offset:
+              description: How far the first virtual function is from the device, counted in functions (a bus has 256).
+                Some devices say V(0) until they have one.
+              type: int
+              sample: 128
+            stride:
+              description: How far one virtual function is from the next. Some devices say V(0) until they have two.
+              type: int
+              sample: 2
         parent:
           description: Address of the bridge above, V(none) on a root bus.
           type: str

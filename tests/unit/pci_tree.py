@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import struct
 import typing as t
 from pathlib import Path
@@ -126,6 +127,31 @@ class PciTree:
         link.symlink_to(os.path.relpath(place, link.parent))
         return place
 
+    def split(
+        self, address: str, number: int, *, vf_id: str = "8086:10ca", offset: int = 128, stride: int = 2, total: int = 7
+    ) -> list[str]:
+        """Give a device SR-IOV, by default that of an 82576 (igb), and so many virtual functions instead of others."""
+        place = self.device(address)
+        numbers = {"numvfs": number, "totalvfs": total, "offset": offset, "stride": stride}
+        for name, value in {**numbers, "vf_device": vf_id[5:].lstrip("0"), "drivers_autoprobe": 1}.items():
+            (place / f"sriov_{name}").write_text(f"{value}\n")
+        for link in place.glob("virtfn*"):
+            shutil.rmtree(link.resolve())
+            (self.bus / "devices" / os.path.basename(os.readlink(link))).unlink()
+            link.unlink()
+        domain, bus, rest = address.split(":")
+        first = int(bus, 16) * 256 + int(rest[:2], 16) * 8 + int(rest[3]) + offset
+        functions = [first + stride * index for index in range(number)]
+        addresses = [f"{domain}:{one // 256:02x}:{one % 256 // 8:02x}.{one % 8}" for one in functions]
+        parent = place.parent.name if place.parent.name.count(":") == 2 else None
+        for index, function in enumerate(addresses):
+            # A virtual function's own vendor and device registers read as ffff: the kernel's ids count.
+            config = config_space("ffff:ffff", pin=0, capabilities=[express(0)], command=0)
+            made = self.add(function, config, pci_id=vf_id, below=parent, attributes={"numa_node": self._numa(place)})
+            (made / "physfn").symlink_to(os.path.relpath(place, made))
+            (place / f"virtfn{index}").symlink_to(os.path.relpath(made, place))
+        return addresses
+
     def device(self, address: str) -> Path:
         return (self.bus / "devices" / address).resolve()
 
@@ -139,6 +165,10 @@ class PciTree:
         place = self.root / path.lstrip("/")
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(content.encode() if isinstance(content, str) else content)
+
+    @staticmethod
+    def _numa(place: Path) -> str:
+        return (place / "numa_node").read_text().strip()
 
     @staticmethod
     def _link(link: Path, target: Path) -> None:

@@ -59,7 +59,15 @@ KEYS = [
     "physical_slot",
 ]
 FROM_CONFIG = ("header_type", "pcie_type", "multifunction")
-NO_SRIOV: dict[str, t.Any] = {"total_vfs": None, "num_vfs": None, "physical_function": None, "virtual_functions": []}
+NO_SRIOV: dict[str, t.Any] = {
+    "total_vfs": None,
+    "num_vfs": None,
+    "physical_function": None,
+    "virtual_functions": [],
+    "vf_id": None,
+    "offset": None,
+    "stride": None,
+}
 
 
 @pytest.fixture
@@ -178,21 +186,39 @@ def test_conventional_card(tree: PciTree) -> None:
 
 
 def test_virtual_functions(tree: PciTree) -> None:
-    place = tree.add(A, config_space(), attributes={"sriov_totalvfs": "7", "sriov_numvfs": "2"})
-    for number, address in enumerate(("0000:01:10.0", "0000:01:10.2")):
-        # A virtual function's own vendor and device registers read as ffff: the kernel's ids count.
-        tree.add(address, config_space("ffff:ffff"), pci_id="8086:10ca")
-        (place / f"virtfn{number}").symlink_to(f"../{address}")
-        (tree.device(address) / "physfn").symlink_to(f"../{A}")
+    tree.add(A, config_space())
+    tree.split(A, 2)
     devices, _warnings = read(tree)
     assert devices[A]["sriov"] == {
         "total_vfs": 7,
         "num_vfs": 2,
         "physical_function": None,
         "virtual_functions": ["0000:01:10.0", "0000:01:10.2"],
+        "vf_id": "8086:10ca",
+        "offset": 128,
+        "stride": 2,
     }
     assert devices["0000:01:10.2"]["sriov"] == dict(NO_SRIOV, physical_function=A)
     assert devices["0000:01:10.2"]["id"] == "8086:10ca"
+
+
+def test_no_virtual_functions_yet(tree: PciTree) -> None:
+    tree.add(A, config_space("15b3:1019"), pci_id="15b3:1019")
+    tree.split(A, 0, vf_id="15b3:00ab", offset=0, stride=0, total=8)
+    sriov = {"total_vfs": 8, "num_vfs": 0, "vf_id": "15b3:00ab", "offset": 0, "stride": 0}
+    assert only(tree)["sriov"] == {**NO_SRIOV, **sriov}
+
+
+def test_kernel_before_4_14_does_not_tell_where_functions_will_be(tree: PciTree) -> None:
+    tree.add(A, config_space(), attributes={"sriov_totalvfs": "7", "sriov_numvfs": "0"})
+    assert only(tree)["sriov"] == {**NO_SRIOV, "total_vfs": 7, "num_vfs": 0}
+
+
+def test_attributes_of_sriov_are_read_only_where_there_is_some(tree: PciTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree.add(A, config_space())
+    opened = _watch(monkeypatch)
+    assert only(tree)["sriov"] == NO_SRIOV
+    assert [name for name in opened if name.startswith("sriov_")] == ["sriov_numvfs"]
 
 
 def test_more_virtual_functions_promised_than_there_are(tree: PciTree) -> None:
@@ -307,6 +333,9 @@ def test_garbage_raises_nothing(tree: PciTree, garbage: str) -> None:
         "boot_vga",
         "sriov_numvfs",
         "sriov_totalvfs",
+        "sriov_offset",
+        "sriov_stride",
+        "sriov_vf_device",
     ]
     place = tree.add(A, config_space(), attributes=dict.fromkeys(names, garbage))
     (place / "driver").write_text(garbage)

@@ -136,6 +136,35 @@ def test_narrow(selector: t.Any, expected: list[dict[str, t.Any]]) -> None:
     assert narrow(DEVICES, parse_selectors([selector])) == expected
 
 
+def _sriov(physical: str | None = None, *functions: str) -> dict[str, t.Any]:
+    return {"sriov": {"physical_function": physical, "virtual_functions": list(functions)}}
+
+
+PORTS = [
+    _device("0000:05:00.0", "8086:10c9", **_sriov(None, "0000:05:10.0", "0000:05:10.2")),
+    _device("0000:05:00.1", "8086:10c9", **_sriov(None, "0000:05:10.1")),
+    *(_device(f"0000:05:10.{number}", "8086:10ca", **_sriov(f"0000:05:00.{number % 2}")) for number in range(3)),
+]
+
+
+@pytest.mark.parametrize(
+    ("selector", "expected"),
+    [
+        ({"physical_function": "05:00.0"}, ["0000:05:10.0", "0000:05:10.2"]),
+        ({"physical_function": "05:10.0"}, []),
+        ({"virtual_function": 0}, ["0000:05:10.0", "0000:05:10.1"]),
+        ({"virtual_function": "1"}, ["0000:05:10.2"]),
+        ({"virtual_function": 2}, []),
+        ({"physical_function": "0000:05:00.1", "virtual_function": "00"}, ["0000:05:10.1"]),
+        ({"physical_function": "0000:05:00.1", "virtual_function": 1}, []),
+        ({"virtual_function": 0, "id": "8086:10ca", "count": 2}, ["0000:05:10.0", "0000:05:10.1"]),
+    ],
+)
+def test_virtual_functions(selector: dict[str, t.Any], expected: list[str]) -> None:
+    found = narrow([*DEVICES, *PORTS], parse_selectors([selector]))
+    assert [device["address"] for device in found] == expected
+
+
 def test_narrow_is_a_union_in_the_order_of_the_devices() -> None:
     assert narrow(DEVICES, parse_selectors(["1397:*", "06:04.0", "01:00.0"])) == [UPLINK, ISDN, BARE]
     assert narrow(DEVICES, []) == []
@@ -265,7 +294,7 @@ def test_query_without_jmespath(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parse_selectors([{"card": "hfc-4s"}, "06:00.0"])
 
 
-KNOWN = "address, id, subsystem_id, class, driver, path, card, query"
+KNOWN = "address, id, subsystem_id, class, driver, path, physical_function, virtual_function, card, query"
 NUMBER = (
     "YAML reads unquoted digits as a number, 81:00.0 in base 60 as 4860.0, 020000 in base 8 as 8192. Quote it, as in"
 )
@@ -334,6 +363,19 @@ NUMBER = (
             f"Selector {{\"card\": 4}}: card: 4 is a number where a family of cards belongs: {NUMBER} 'hfc-4s'",
         ),
         (
+            {"physical_function": 300.0},
+            'Selector {"physical_function": 300.0}: physical_function: 300.0 is a number where a PCI address belongs:'
+            f" {NUMBER} '81:00.0'",
+        ),
+        *(
+            (
+                {"virtual_function": value},
+                f'Selector {{"virtual_function": {json.dumps(value)}}}: virtual_function: {value!r} is no number of a'
+                " virtual function. The first one of a device is 0",
+            )
+            for value in (-1, 1.0, True, None, "first", "")
+        ),
+        (
             "e1000e",
             "\"e1000e\" is no selector: as plain text it is an address such as '06:00.0', or an id such as '1397:08b4'."
             f" Other keys are written as {{key: value}}, with the keys {KNOWN}",
@@ -361,5 +403,6 @@ def test_selector_that_cannot_be_meant(raw: t.Any, message: str) -> None:
 @pytest.mark.parametrize("key", list(_selectors._KEYS))
 def test_devices_that_lack_fields_match_nothing(key: str) -> None:
     values = {"address": "06:00.0", "class": "02", "driver": "e1000e", "path": "06:00.0", "card": "hfc-4s"}
-    value = values.get(key, "[?driver=='e1000e']" if key == "query" else "1397:*")
+    values.update(query="[?driver=='e1000e']", physical_function="05:00.0", virtual_function="0")
+    value = values.get(key, "1397:*")
     assert narrow([{"address": "0000:01:00.0"}], parse_selectors([{key: value}])) == []
