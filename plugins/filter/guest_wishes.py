@@ -37,6 +37,8 @@ _value:
         name: fax1
         selectors: [{id: "1397:08b4"}]
         fault: null
+        mac: null
+        disks: [/srv/fax1.qcow2]
 """
 
 import typing as t
@@ -44,26 +46,38 @@ from collections.abc import Mapping
 
 from ansible.errors import AnsibleError, AnsibleFilterError
 
-from ansible_collections.kvm.passthrough.plugins.plugin_utils._wishes import collect
+from ansible_collections.kvm.passthrough.plugins.plugin_utils._wishes import collect, plain
 
 
-def _guest_wishes(inventory: t.Any) -> dict[str, list[dict[str, t.Any]]]:
+def wishes(inventory: t.Any) -> dict[str, list[dict[str, t.Any]]]:
+    """By hypervisor the wishes, each as _fleet.Wish takes it."""
     if not isinstance(inventory, Mapping):
         raise AnsibleFilterError("guest_wishes works on hostvars, the variables of all hosts")
     return {
-        host: [{**wish, "name": _name(wish["guest"], inventory[wish["guest"]])} for wish in wishes]
-        for host, wishes in collect(inventory).items()
+        host: [{**wish, **_marks(wish["guest"], inventory[wish["guest"]])} for wish in wanted]
+        for host, wanted in collect(inventory).items()
     }
 
 
-def _name(guest: str, variables: t.Mapping[str, t.Any]) -> str:
-    """The guest's name in libvirt, as the role kvm_guest has it."""
+def _marks(guest: str, variables: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """What no other guest of its host may have, where the inventory says it; the role's defaults differ anyway."""
+    mac, data = _read(variables, "kvm_guest_mac"), _read(variables, "kvm_guest_data_disks") or []
+    named = [disk["path"] for disk in data if isinstance(disk, Mapping) and disk.get("path")]
+    return {
+        "name": str(_read(variables, "kvm_guest_name") or guest),
+        "mac": None if mac is None else str(mac),
+        "disks": [str(path) for path in [_read(variables, "kvm_guest_disk"), *named] if path],
+    }
+
+
+def _read(variables: t.Mapping[str, t.Any], name: str) -> t.Any:
+    """A variable as plain data; None where it is not set, or its template fails, which the role tells."""
     try:
-        return str(variables.get("kvm_guest_name", guest))
+        return plain(variables.get(name))
     except AnsibleError:
-        return guest
+        return None
 
 
 class FilterModule:
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
-        return {"guest_wishes": _guest_wishes}
+        return {"guest_wishes": wishes}

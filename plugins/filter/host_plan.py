@@ -15,8 +15,9 @@ description:
   - What is wrong is returned, not raised, so that a playbook can tell it of all hosts before it changes the first.
   - "These are faults: a host that could not be reached or judged; what blocks a device, or the whole host, and is not
     removed by the playbook C(kvm.passthrough.prepare); a selector that cannot be read, or matches nothing or too much;
-    a device that is promised twice; an IOMMU group that is split between guests."
-positional: host, selectors, wishes, force
+    a device that is promised twice, or that another running guest holds; an IOMMU group that is split between guests;
+    guests that share a name, a MAC or a disk."
+positional: host, selectors, wishes, force, guest, letting_go
 extends_documentation_fragment:
   - kvm.passthrough.selectors
 requirements:
@@ -48,6 +49,13 @@ options:
   guest:
     description: Leave out the faults that are about other guests than this one.
     type: str
+  letting_go:
+    description:
+      - Inventory names of guests that let go, earlier in this run, of what the inventory does not give them. That such
+        a guest holds a device is no fault.
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""
@@ -90,13 +98,19 @@ from ansible_collections.kvm.passthrough.plugins.module_utils._fleet import Wish
 
 
 def _host_plan(
-    verdict: t.Any, host: str, selectors: t.Any, wishes: t.Any, force: t.Any = (), guest: str | None = None
+    verdict: t.Any,
+    host: str,
+    selectors: t.Any,
+    wishes: t.Any,
+    force: t.Any = (),
+    guest: str | None = None,
+    letting_go: t.Sequence[str] = (),
 ) -> dict[str, t.Any]:
     try:
-        wanted = [Wish(wish["selectors"], wish["guest"], wish["name"], wish["fault"]) for wish in wishes]
-    except (KeyError, TypeError) as error:
+        wanted = [Wish(**wish) for wish in wishes]
+    except TypeError as error:
         raise AnsibleFilterError(f"the wishes are not those of kvm.passthrough.guest_wishes: {error!r}") from error
-    plan = make_plan(host, verdict, selectors, wanted, force)
+    plan = make_plan(host, verdict, selectors, wanted, force, letting_go)
     about = [fault for fault in plan.faults if guest is None or not fault.guests or guest in fault.guests]
     return {
         "faults": [fault.text for fault in about],

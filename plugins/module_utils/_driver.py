@@ -17,7 +17,7 @@ import re
 import subprocess
 import sys
 import typing as t
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from . import _files
 from ._errors import HostFailure, InvalidInput, PassthroughError, Refused
@@ -34,7 +34,7 @@ LOOK_TIMEOUT = 10  # seconds for what only reads
 _PCI = "/sys/bus/pci"
 _RULE_NAME = re.compile(r"10-passthrough-([0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])\.rules\Z")
 _DRIVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
-_IDENTITY = ("vendor", "device", "subsystem_vendor", "subsystem_device")
+IDENTITY = ("vendor", "device", "subsystem_vendor", "subsystem_device")
 
 _REMEDIES = {
     "bridge": "pass on the devices behind it instead",
@@ -51,7 +51,7 @@ _REMEDIES = {
 }
 
 # Python in a child of its own: the kernel may hold whoever touches these attributes for ever (see _bounded).
-_WRITE = """
+WRITE_SCRIPT = """
 import os, sys
 try:
     descriptor = os.open(sys.argv[1], os.O_WRONLY)
@@ -59,7 +59,7 @@ try:
 except OSError as error:
     sys.exit(error.errno)
 """
-_READ = """
+READ_SCRIPT = """
 import sys
 for path in sys.argv[1:]:
     try:
@@ -88,10 +88,19 @@ class Request:
     exclusive: bool = False
     force: frozenset[str] = frozenset()
     timeout: int = 30
+    pending: frozenset[str] = frozenset()
+    """What check mode takes for let go by its guest, and for existing."""
 
     @classmethod
     def parse(
-        cls, addresses: list[str], driver: str, persistent: bool, exclusive: bool, force: list[str], timeout: int
+        cls,
+        addresses: list[str],
+        driver: str,
+        persistent: bool,
+        exclusive: bool,
+        force: list[str],
+        timeout: int,
+        pending: t.Sequence[str] = (),
     ) -> Request:
         """The request with every address in full, or InvalidInput."""
         parsed = [parse_address(address) for address in addresses]
@@ -104,8 +113,8 @@ class Request:
             raise InvalidInput(f"{driver!r} is no name of a driver; it is one below {_PCI}/drivers, or 'native'")
         if timeout < 1:
             raise InvalidInput(f"timeout is {timeout}; it is a number of seconds, at least 1")
-        forced = frozenset(parse_address(address) for address in force)
-        return cls(tuple(sorted(parsed)), driver, persistent, exclusive, forced, timeout)
+        forced, coming = (frozenset(map(parse_address, some)) for some in (force, pending))
+        return cls(tuple(sorted(parsed)), driver, persistent, exclusive, forced, timeout, coming)
 
 
 @dataclass(frozen=True)
@@ -156,6 +165,8 @@ class Plan:
     rule: FileChange
     steps: tuple[Step, ...]
     predicted: str | None
+    kept: str | None = None
+    """Why it was to go back, and is left as it is instead."""
 
     @property
     def changed(self) -> bool:
@@ -199,7 +210,7 @@ def rule_text(address: str, identity: t.Sequence[str], driver: str, module: str)
     [subsystem/pci] is /sys/bus/pci (systemd: udev_resolve_subsys_kernel).
     """
     here = f"ATTR{{[pci/{address}]"
-    same = ", ".join(f'{here}{name}}}=="{value}"' for name, value in zip(_IDENTITY, identity))
+    same = ", ".join(f'{here}{name}}}=="{value}"' for name, value in zip(IDENTITY, identity))
     return f"""\
 # {address} belongs to {driver} while it is this card; written by kvm.passthrough.pci_driver, which also removes it.
 ACTION=="add", SUBSYSTEM=="pci", {same}, GOTO="found"
@@ -216,7 +227,7 @@ LABEL="end"
 def rule_identity(text: bytes | None) -> tuple[str, ...]:
     """The card that a rule of ours is for."""
     found = dict(re.findall(r'\]([a-z_]+)\}=="(0x[0-9a-f]{4})"', (text or b"").decode("utf-8", "replace")))
-    return tuple(found.get(name, "") for name in _IDENTITY)
+    return tuple(found.get(name, "") for name in IDENTITY)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -232,7 +243,9 @@ def decide(request: Request, devices: list[Device], host: Host) -> list[Plan]:
             loading = any(step.do == "load" for plan in plans for step in plan.steps)
             plans.append(_bind(request, device, host, loading))
         else:
-            plans.append(_give_back(device, host, named))
+            plan = _give_back(device, host, named)
+            reason = None if named else next(_held(plan), None)
+            plans.append(plan if reason is None else _keep(device, reason))
     objections = [message for plan in plans for message in _objections(plan, request, host)]
     if objections:
         raise Refused("\n".join(objections))
@@ -257,7 +270,9 @@ def _bind(request: Request, device: Device, host: Host, loading: bool) -> Plan:
         if device.driver:
             steps.append(Step("unbind", device.driver))
         steps.append(Step("probe"))
-    text = rule_text(device.address, device.identity or (), driver, module) if request.persistent else None
+    # In check mode a device may be yet to come, and its rule be known when it has.
+    identity = device.identity or ("0x????",) * len(IDENTITY)
+    text = rule_text(device.address, identity, driver, module) if request.persistent else None
     return Plan(device, driver, FileChange(rule_path(device.address), device.rule, text), tuple(steps), driver)
 
 
@@ -279,12 +294,17 @@ def _give_back(device: Device, host: Host, named: bool) -> Plan:
     return Plan(device, None, rule, tuple(steps), predicted)
 
 
-def _objections(plan: Plan, request: Request, host: Host) -> t.Iterator[str]:
-    """Why a plan must not be carried out; a device whose binding stays as it is gives no cause."""
+def _keep(device: Device, reason: str) -> Plan:
+    """The plan that leaves a device, and its rule, alone."""
+    return Plan(
+        device, None, FileChange(rule_path(device.address), device.rule, device.rule), (), device.driver, reason
+    )
+
+
+def _held(plan: Plan) -> t.Iterator[str]:
+    """How running guests stand in the way of a plan; a device whose binding stays as it is gives no cause."""
     device = plan.device
-    if not plan.steps:
-        return
-    if device.held:
+    if plan.steps and device.held:
         yield (
             f"{device.address} is in use by a running guest ({device.held}); shut the guest down, or detach the device"
             f" from it, first"
@@ -294,7 +314,13 @@ def _objections(plan: Plan, request: Request, host: Host) -> t.Iterator[str]:
             f"{device.address} shares its IOMMU group with {device.peer_held}, which a running guest uses, so that the"
             f" kernel gives it to no driver of the host; shut that guest down first"
         )
-    if plan.driver is None:
+
+
+def _objections(plan: Plan, request: Request, host: Host) -> t.Iterator[str]:
+    """Why a plan must not be carried out."""
+    device = plan.device
+    yield from _held(plan)
+    if plan.driver is None or not plan.steps:
         return
     if is_vfio(plan.driver) and not device.grouped:
         yield (
@@ -317,31 +343,31 @@ def look(root: str, request: Request, run: Run) -> list[Device]:
     """A snapshot of the devices named, and of those to be released because they bear a rule of ours; sorted."""
     existing = names(below(root, f"{_PCI}/devices"))
     for address in request.addresses:
-        if address not in existing:
+        if address not in existing and address not in request.pending:
             near = difflib.get_close_matches(address, existing, n=4, cutoff=0.0)
-            raise InvalidInput(f"{address} is not on this host; near it are {_listed(root, near) or 'no PCI devices'}")
+            raise InvalidInput(f"{address} is not on this host; near it are {listed(root, near) or 'no PCI devices'}")
     ruled = [found.group(1) for found in map(_RULE_NAME.match, names(below(root, RULES))) if found]
     wanted = sorted({*request.addresses, *(ruled if request.exclusive else ())})
     overrides = _overrides(root, [address for address in wanted if address in existing], run)
-    return [_device(root, address, overrides) for address in wanted]
+    return [_device(root, address, overrides, request.pending) for address in wanted]
 
 
-def _device(root: str, address: str, overrides: dict[str, str | None]) -> Device:
+def _device(root: str, address: str, overrides: dict[str, str | None], pending: t.Container[str]) -> Device:
     path = below(root, f"{_PCI}/devices/{address}")
     rule = _files.read_file(below(root, rule_path(address)))
     if address not in overrides:
         return Device(address, None, rule=rule)
-    peers = names(f"{path}/iommu_group/devices")
+    peers = [name for name in names(f"{path}/iommu_group/devices") if name != address and name not in pending]
     return Device(
         address=address,
-        identity=tuple(read_text(f"{path}/{name}") or "" for name in _IDENTITY),
+        identity=tuple(read_text(f"{path}/{name}") or "" for name in IDENTITY),
         modalias=read_text(f"{path}/modalias") or "",
         driver=link_name(f"{path}/driver"),
         override=overrides[address],
         rule=rule,
         grouped=_grouped(root, path),
-        held=guest_holds(root, address),
-        peer_held=next((peer for peer in peers if peer != address and guest_holds(root, peer)), None),
+        held=None if address in pending else guest_holds(root, address),
+        peer_held=next((peer for peer in peers if guest_holds(root, peer)), None),
     )
 
 
@@ -356,7 +382,7 @@ def _overrides(root: str, addresses: list[str], run: Run) -> dict[str, str | Non
         return {}
     paths = [below(root, f"{_PCI}/devices/{address}/driver_override") for address in addresses]
     try:
-        output = run([sys.executable, "-I", "-S", "-c", _READ, *paths], LOOK_TIMEOUT)[1]
+        output = run([sys.executable, "-I", "-S", "-c", READ_SCRIPT, *paths], LOOK_TIMEOUT)[1]
     except StuckError:
         raise HostFailure(
             f"the kernel does not tell the driver_override of {', '.join(addresses)} within {LOOK_TIMEOUT} s: an unbind"
@@ -365,10 +391,10 @@ def _overrides(root: str, addresses: list[str], run: Run) -> dict[str, str | Non
     return {address: None if text in ("", "(null)") else text for address, text in zip(addresses, output.split("\n"))}
 
 
-def _listed(root: str, addresses: list[str]) -> str:
+def listed(root: str, addresses: list[str]) -> str:
     shown = []
     for address in sorted(addresses):
-        ids = [(read_text(below(root, f"{_PCI}/devices/{address}/{name}")) or "0x?")[2:] for name in _IDENTITY[:2]]
+        ids = [(read_text(below(root, f"{_PCI}/devices/{address}/{name}")) or "0x?")[2:] for name in IDENTITY[:2]]
         shown.append(f"{address} ({':'.join(ids)})")
     return ", ".join(shown)
 
@@ -403,6 +429,7 @@ def apply(
     root: str, request: Request, check: bool, diff: bool, move: Move, modprobe: str, session: str | None, run: Run
 ) -> dict[str, t.Any]:
     """Look, decide, carry out unless it is only a check, and tell what has become of it."""
+    request = request if check else replace(request, pending=frozenset())
     devices = look(root, request, run)
     drivers = _drivers(root)
 
@@ -433,11 +460,15 @@ def _result(root: str, request: Request, plans: list[Plan], check: bool, diff: b
             }
             for plan, driver in zip(plans, drivers)
         ],
-        "released": [plan.device.address for plan in plans if plan.device.address not in request.addresses],
+        "released": [
+            plan.device.address for plan in plans if plan.device.address not in request.addresses and not plan.kept
+        ],
+        "kept": [plan.device.address for plan in plans if plan.kept],
         "actions": [action for plan in plans for action in plan.actions()],
         # A rule that is yet to be written will be newer than every image.
         "initramfs_stale": True if outdated is False and any(plan.rule.changed for plan in plans) else outdated,
-        "warnings": [
+        "warnings": [f"{plan.device.address} is left as it is: {plan.kept}" for plan in plans if plan.kept]
+        + [
             f"no driver claims {plan.device.address} ({plan.device.id}): its modules are blacklisted, not installed, or"
             f" there are none"
             for plan, driver in zip(plans, drivers)
@@ -578,7 +609,7 @@ class _Doer:
 
     def _write(self, path: str, value: str, what: str, ignore: t.Container[int] = ()) -> None:
         path = below(self.root, path)
-        code, output = self._bounded([sys.executable, "-I", "-S", "-c", _WRITE, path, value], what)
+        code, output = self._bounded([sys.executable, "-I", "-S", "-c", WRITE_SCRIPT, path, value], what)
         if code and code not in ignore:
             known = f"{errno.errorcode[code]}, {os.strerror(code)}" if code in errno.errorcode else output.strip()
             if code == errno.EBUSY and path.endswith("/drivers_probe"):

@@ -52,6 +52,8 @@ options:
     description:
       - Whether devices that carry a rule from an earlier run, but are not named in O(addresses), go back to their own
         driver and lose their rule.
+      - A device that a running guest has open, or whose IOMMU group one has, is left as it is, rule and all; see
+        RV(kept).
       - A rule whose device has gone, or was replaced by another card, is removed, and the other card is left alone.
     type: bool
     default: false
@@ -61,6 +63,14 @@ options:
       - Without it, the module refuses a bridge, the device that carries a default route or the session itself, one
         under a mounted file system or a swap area, one that is a console, and the only display.
       - A device that a running guest has open is never touched.
+    type: list
+    elements: str
+    default: []
+  pending:
+    description:
+      - Addresses of devices that earlier tasks of the run make ready. Check mode has not made them so; it takes them
+        for ready, which is let go by their guests, and existing (virtual functions).
+      - Outside of check mode it has no effect.
     type: list
     elements: str
     default: []
@@ -88,6 +98,11 @@ EXAMPLES = r"""
     addresses: ["0000:01:00.0", "0000:06:00.0"]
     exclusive: true
 
+- name: Predict that as well for a virtual function that an earlier task makes
+  kvm.passthrough.pci_driver:
+    addresses: ["0000:05:10.0"]
+    pending: ["0000:05:10.0"]
+
 - name: Give a card back to its own driver
   kvm.passthrough.pci_driver:
     addresses: ["0000:06:00.0"]
@@ -101,7 +116,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 devices:
-  description: The devices that were named or released, sorted by address.
+  description: The devices that were named, released or kept, sorted by address.
   type: list
   elements: dict
   returned: success
@@ -111,7 +126,7 @@ devices:
       type: str
       sample: "0000:06:00.0"
     id:
-      description: Its vendor and device number; null if nothing is at that address any more.
+      description: Its vendor and device number; null if nothing is at that address any more, or not yet.
       type: str
       sample: "1397:08b4"
     before:
@@ -136,6 +151,12 @@ released:
   elements: str
   returned: success
   sample: ["0000:01:00.0"]
+kept:
+  description: The devices that O(exclusive) would take back, and did not because a running guest has them. Sorted.
+  type: list
+  elements: str
+  returned: success
+  sample: ["0000:03:00.0"]
 actions:
   description: What was done, or would be done in check mode, in order for each device.
   type: list
@@ -170,6 +191,7 @@ def main() -> None:
             "exclusive": {"type": "bool", "default": False},
             "force": {"type": "list", "elements": "str", "default": []},
             "timeout": {"type": "int", "default": 30},
+            "pending": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )

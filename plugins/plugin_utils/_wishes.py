@@ -72,16 +72,16 @@ def fulfil(wish: Wish, devices: t.Sequence[t.Mapping[str, t.Any]]) -> dict[str, 
 
 def _wish(guest: str, variables: t.Mapping[str, t.Any]) -> Wish:
     try:
-        written = _plain(variables.get("kvm_guest_pci_devices", []))
+        written = plain(variables.get("kvm_guest_pci_devices", []))
     except AnsibleError as error:
         return {"guest": str(guest), "selectors": [], "fault": f"kvm_guest_pci_devices cannot be read: {error}"}
     return {"guest": str(guest), "selectors": written if isinstance(written, list) else [written], "fault": None}
 
 
-def _plain(value: t.Any) -> t.Any:
+def plain(value: t.Any) -> t.Any:
     """The value as plain data: what is inside of a list or dictionary is templated when it is looked at."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(value[key]) for key in value}
+        return {str(key): plain(value[key]) for key in value}
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value if value is None or isinstance(value, (bool, int, float)) else str(value)

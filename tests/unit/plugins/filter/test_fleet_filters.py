@@ -11,11 +11,19 @@ import typing as t
 import pytest
 from ansible.errors import AnsibleError, AnsibleFilterError
 
-from ansible_collections.kvm.passthrough.plugins.filter import fleet_refusal, guest_wishes, host_plan, pci_leaving
+from ansible_collections.kvm.passthrough.plugins.filter import (
+    fleet_refusal,
+    guest_wishes,
+    host_plan,
+    host_staying,
+    pci_leaving,
+    release_plan,
+)
 
+NO_MARKS: dict[str, t.Any] = {"mac": None, "disks": []}
 WISHES = [
-    {"guest": "fax1", "name": "fax1", "selectors": ["06:00.0"], "fault": None},
-    {"guest": "fax2", "name": "FAX", "selectors": ["07:00.0"], "fault": None},
+    {"guest": "fax1", "name": "fax1", "selectors": ["06:00.0"], "fault": None, **NO_MARKS},
+    {"guest": "fax2", "name": "FAX", "selectors": ["07:00.0"], "fault": None, **NO_MARKS},
 ]
 VERDICT: dict[str, t.Any] = {
     "host": {"findings": []},
@@ -48,10 +56,18 @@ def test_guest_wishes() -> None:
     }
     assert call(inventory) == {
         "hv1": WISHES,
-        "hv2": [{"guest": "fax3", "name": "fax3", "selectors": [], "fault": None}],
+        "hv2": [{"guest": "fax3", "name": "fax3", "selectors": [], "fault": None, **NO_MARKS}],
     }
     with pytest.raises(AnsibleFilterError, match="guest_wishes works on hostvars"):
         call(["hv1"])
+
+
+def test_what_no_two_guests_of_a_host_can_share() -> None:
+    call = guest_wishes.FilterModule().filters()["guest_wishes"]
+    disks = [{"name": "data", "path": "/srv/data.qcow2"}, {"name": "own"}, "damaged"]
+    more = {"kvm_guest_mac": "52:54:00:00:00:01", "kvm_guest_disk": "/srv/fax1.qcow2", "kvm_guest_data_disks": disks}
+    (wish,) = call({"fax1": {"kvm_guest_host": "hv1", **more}})["hv1"]
+    assert (wish["mac"], wish["disks"]) == ("52:54:00:00:00:01", ["/srv/fax1.qcow2", "/srv/data.qcow2"])
 
 
 def test_host_plan() -> None:
@@ -70,6 +86,39 @@ def test_host_plan() -> None:
     }
     with pytest.raises(AnsibleFilterError, match="the wishes are not those of kvm.passthrough.guest_wishes"):
         call(VERDICT, "hv1", [], [{"guest": "fax1"}])
+
+
+def test_release_plan() -> None:
+    call = release_plan.FilterModule().filters()["release_plan"]
+    groups = {"groups": {"kvm_hosts": ["hv1"], "kvm_guests": ["fax1", "fax2"]}}
+    inventory = {
+        "hv1": groups,
+        "fax1": {"kvm_guest_host": "hv1", "kvm_guest_pci_devices": ["06:00.0"], "kvm_guest_name": "FAX", **groups},
+        "fax2": {"kvm_guest_host": "hv1", "kvm_guest_pci_devices": ["07:00.0"], **groups},
+    }
+    assert call(inventory, ["hv1", "fax1"]) == {
+        "refusal": "",
+        "hosts": {"hv1": {"guests": ["FAX"], "keep": ["07:00.0"]}},
+    }
+    assert call(inventory, ["fax1"]) == {
+        "refusal": "1 fault in what is to be released, nothing was changed:\n- fax1: the hypervisor hv1, which gets the"
+        " devices back, is not in this run. To release what it has: --limit 'fax1,hv1'",
+        "hosts": {},
+    }
+    assert call({}, []) == {"refusal": "", "hosts": {}}
+    with pytest.raises(AnsibleFilterError, match="release_plan works on hostvars"):
+        call(["hv1"], [])
+
+
+def test_host_staying() -> None:
+    call = host_staying.FilterModule().filters()["host_staying"]
+    devices = [{"address": "0000:06:00.0", "id": "1397:08b4", "driver": "vfio-pci", "modules": ["hfcmulti"]}]
+    assert call({**VERDICT, "ansible_facts": {"pci_devices": devices}}, ["06:00.0"], ["fax1"]) == {
+        "addresses": ["0000:06:00.0"],
+        "modules": ["hfcmulti"],
+        "functions": [],
+        "pending": [],
+    }
 
 
 def test_pci_leaving() -> None:

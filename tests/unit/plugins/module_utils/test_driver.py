@@ -95,6 +95,7 @@ def test_a_request() -> None:
         ({"driver": "../e1000e"}, "is no name of a driver"),
         ({"timeout": 0}, "timeout is 0; it is a number of seconds, at least 1"),
         ({"force": ["eth0"]}, "'eth0' is no PCI address"),
+        ({"pending": ["eth0"]}, "'eth0' is no PCI address"),
     ],
 )
 def test_a_request_that_cannot_be_meant(values: dict[str, t.Any], message: str) -> None:
@@ -156,6 +157,35 @@ def test_a_native_driver_asked_for_by_name() -> None:
     (plan,) = _driver.decide(parse(driver="e1000e"), [before], HOST)
     assert plan.steps == (Step("override", "e1000e"), OFF_VFIO, PROBE)
     assert plan.rule.after == _driver.rule_text(A, CARD, "e1000e", "e1000e")
+
+
+@pytest.mark.parametrize(
+    ("held", "reason"),
+    [
+        ({"held": "enable: 1"}, f"{B} is in use by a running guest (enable: 1); shut the guest down, or detach the"),
+        (
+            {"peer_held": A},
+            f"{B} shares its IOMMU group with {A}, which a running guest uses, so that the kernel gives",
+        ),
+    ],
+)
+def test_exclusive_keeps_what_a_guest_has(held: dict[str, t.Any], reason: str) -> None:
+    rule = RULE.replace(A.encode(), B.encode())
+    left = device(B, driver="vfio-pci", override="vfio-pci", rule=rule, **held)
+    bound = device(driver="vfio-pci", override="vfio-pci", rule=RULE)
+    plans = _driver.decide(parse(exclusive=True), [bound, left], HOST)
+    assert [(plan.changed, plan.rule.after) for plan in plans] == [(False, RULE), (False, rule)]
+    assert [(plan.kept or "")[: len(reason)] for plan in plans] == ["", reason]
+    with pytest.raises(Refused) as caught:
+        _driver.decide(parse(addresses=[B], driver="native"), [left], HOST)
+    assert str(caught.value).startswith(reason)
+
+
+def test_a_rule_of_another_card_goes_although_a_guest_has_that() -> None:
+    rule = RULE.replace(A.encode(), B.encode())
+    left = device(B, identity=OTHER_CARD, driver="vfio-pci", override="vfio-pci", rule=rule, held="enable: 1")
+    (plan,) = _driver.decide(parse(addresses=[], exclusive=True), [left], HOST)
+    assert (plan.kept, plan.steps, plan.rule.after) == (None, (), None)
 
 
 @pytest.mark.parametrize(
@@ -299,7 +329,7 @@ class Kernel:
         if argv[0] == "modprobe":
             return self.modprobe(argv[1:])
         code, output = _driver.bounded(argv, timeout)
-        if argv[4] is _driver._WRITE and code == 0:
+        if argv[4] is _driver.WRITE_SCRIPT and code == 0:
             path, value = argv[5:]
             self.calls.append(f"{os.path.relpath(path, self.root / 'sys/bus/pci')} < {value!r}")
             code = self.written(Path(path), value)
@@ -422,6 +452,65 @@ def test_exclusive_takes_back_what_is_not_named(kernel: Kernel) -> None:
 
     assert kernel.apply(addresses=[], exclusive=True)["released"] == [A]
     assert (kernel.driver(A), sorted(kernel.rules())) == ("e1000e", ["99-mine.rules"])
+
+
+def test_exclusive_keeps_until_the_guest_lets_go(kernel: Kernel) -> None:
+    place = kernel.device(A)
+    kernel.apply()
+    (place / "enable").write_text("1\n", encoding="utf-8")
+    kernel.calls.clear()
+    for check in (True, False):
+        kept = kernel.apply(check, addresses=[], exclusive=True)
+        assert (kept["changed"], kept["released"], kept["kept"], kept["actions"]) == (False, [], [A], [])
+        assert [(entry["driver"], entry["persistent"]) for entry in kept["devices"]] == [("vfio-pci", True)]
+        assert kept["warnings"][0].startswith(f"{A} is left as it is: {A} is in use by a running guest")
+    assert (kernel.calls, kernel.driver(), list(kernel.rules().values())) == ([], "vfio-pci", [RULE])
+
+    # Outside of check mode, what is pending has become so, or not.
+    assert kernel.apply(addresses=[], exclusive=True, pending=[A])["kept"] == [A]
+    forecast = kernel.apply(check=True, addresses=[], exclusive=True, pending=[A])
+    assert (forecast["kept"], forecast["released"]) == ([], [A])
+    (place / "enable").write_text("0\n", encoding="utf-8")
+    assert kernel.apply(addresses=[], exclusive=True, pending=[A]) == forecast
+    assert (kernel.driver(), kernel.rules()) == ("e1000e", {})
+
+
+def test_a_peer_that_is_let_go_of(kernel: Kernel) -> None:
+    place = kernel.device(A, "vfio-pci", "vfio-pci")
+    peer = kernel.device(B, "vfio-pci", "vfio-pci")
+    (peer / "enable").write_text("1\n", encoding="utf-8")
+    (place / "iommu_group/devices").mkdir()
+    (place / "iommu_group/devices" / B).symlink_to(peer)
+    assert kernel.apply(check=True, driver="native", pending=[B])["changed"] is True
+    with pytest.raises(Refused, match=f"{A} shares its IOMMU group with {B}"):
+        kernel.apply(check=True, driver="native", pending=[A])
+
+
+def test_a_function_that_is_yet_to_come(kernel: Kernel) -> None:
+    forecast = kernel.apply(check=True, pending=[A])
+    assert forecast["devices"] == [
+        {
+            "address": A,
+            "id": None,
+            "before": None,
+            "driver": "vfio-pci",
+            "persistent": True,
+            "rule": f"/etc/udev/rules.d/10-passthrough-{A}.rules",
+        }
+    ]
+    assert (forecast["changed"], forecast["actions"]) == (
+        True,
+        [
+            f"write /etc/udev/rules.d/10-passthrough-{A}.rules",
+            f"set driver_override of {A} to vfio-pci",
+            f"let the kernel probe {A}",
+        ],
+    )
+    assert 'vendor}=="0x????"' in forecast["diff"][0]["after"]
+    assert kernel.apply(check=True, driver="native", pending=[A])["changed"] is False
+    with pytest.raises(InvalidInput, match=f"{A} is not on this host"):
+        kernel.apply(pending=[A])
+    assert (kernel.calls, kernel.rules()) == ([], {})
 
 
 def test_an_unknown_address_changes_nothing(kernel: Kernel) -> None:
@@ -549,5 +638,5 @@ def test_bounded_tells_what_a_command_said() -> None:
 
 @pytest.mark.parametrize(("path", "code"), [("absent", errno.ENOENT), (".", errno.EISDIR)])
 def test_a_write_tells_the_error_of_the_kernel(tmp_path: Path, path: str, code: int) -> None:
-    argv = [sys.executable, "-I", "-S", "-c", _driver._WRITE, str(tmp_path / path), "x"]
+    argv = [sys.executable, "-I", "-S", "-c", _driver.WRITE_SCRIPT, str(tmp_path / path), "x"]
     assert _driver.bounded(argv, 10)[0] == code

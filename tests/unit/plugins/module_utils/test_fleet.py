@@ -10,7 +10,14 @@ import pytest
 
 from ansible_collections.kvm.passthrough.plugins.module_utils import _fleet
 from ansible_collections.kvm.passthrough.plugins.module_utils._check import BLOCKER, WARNING
-from ansible_collections.kvm.passthrough.plugins.module_utils._fleet import Wish, make_plan, refusal
+from ansible_collections.kvm.passthrough.plugins.module_utils._fleet import (
+    HostRelease,
+    Wish,
+    make_plan,
+    refusal,
+    release,
+    staying,
+)
 
 ISDN, DVB1, DVB2, UPLINK = "0000:06:00.0", "0000:03:02.0", "0000:03:06.0", "0000:01:00.0"
 DEVICES = [
@@ -52,10 +59,16 @@ def guest(name: str, *selectors: t.Any) -> Wish:
     return Wish(list(selectors), name, name)
 
 
-def faults(judged: dict[str, t.Any], *wishes: Wish, own: list[t.Any] | None = None, force: t.Any = ()) -> list[str]:
+def faults(
+    judged: dict[str, t.Any],
+    *wishes: Wish,
+    own: list[t.Any] | None = None,
+    force: t.Any = (),
+    letting_go: t.Container[str] = (),
+) -> list[str]:
     """The faults of hv1; what leaves follows from the guests, unless told."""
     derived = [selector for wish in wishes for selector in wish.selectors]
-    plan = make_plan("hv1", judged, derived if own is None else own, wishes, force)
+    plan = make_plan("hv1", judged, derived if own is None else own, wishes, force, letting_go)
     assert all(fault.text.startswith("hv1: ") for fault in plan.faults)
     return [fault.text[len("hv1: ") :] for fault in plan.faults]
 
@@ -235,6 +248,82 @@ def test_a_guest_that_runs_with_what_it_is_promised(
     assert faults(verdict(HELD, guests=guests), wish) == expected
 
 
+HINT = "; or have dvb1 in the run of deploy (--limit), which lets go first"
+
+
+@pytest.mark.parametrize(
+    ("guests", "others", "letting_go", "expected"),
+    [
+        ([("tv", True, [ISDN])], [Wish([DVB1], "dvb1", "tv")], ["dvb1", "fax1"], []),
+        ([("tv", True, [ISDN])], [Wish([DVB1], "dvb1", "tv")], ["fax1"], [HOLDS + HINT]),
+        ([("tv", True, [ISDN])], [Wish([DVB1], "dvb1", "tv")], ["tv"], [HOLDS + HINT]),
+        ([("tv", True, [ISDN]), ("fax1", True, [ISDN])], [Wish([], "dvb1", "tv")], ["dvb1"], []),
+        ([("tv", True, [ISDN]), ("mine", True, [ISDN])], [Wish([], "dvb1", "tv")], ["dvb1"], [HOLDS]),
+        ([("mine", True, [ISDN])], [], ["dvb1"], [HOLDS]),
+        ([], [Wish([], "dvb1", "tv")], ["dvb1"], [HOLDS]),
+    ],
+)
+def test_a_guest_that_lets_go_of_what_it_is_not_promised(
+    guests: list[tuple[str, bool, list[str]]], others: list[Wish], letting_go: list[str], expected: list[str]
+) -> None:
+    judged = verdict(HELD, guests=guests)
+    assert faults(judged, guest("fax1", ISDN), *others, letting_go=letting_go) == expected
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ({"name": "pbx"}, {"name": "pbx"}, ["fax1 and fax2 have the same kvm_guest_name, pbx. Give each its own"]),
+        (
+            {"mac": "52:54:00:AA:00:01"},
+            {"mac": "52:54:00:aa:00:01"},
+            ["fax1 and fax2 have the same kvm_guest_mac, 52:54:00:aa:00:01. Give each its own"],
+        ),
+        (
+            {"disks": ["/srv/a", "/srv/b"]},
+            {"disks": ["/srv/b"]},
+            ["fax1 and fax2 have the same disk, /srv/b. Give each its own"],
+        ),
+        ({"disks": ["/srv/a", "/srv/a"]}, {}, []),
+        ({"name": "pbx", "mac": "52:54:00:aa:00:01", "disks": ["/srv/a"]}, {"name": "fax2"}, []),
+    ],
+)
+def test_what_two_guests_cannot_share(one: dict[str, t.Any], other: dict[str, t.Any], expected: list[str]) -> None:
+    wishes = [Wish([], "fax1", **{"name": "fax1", **one}), Wish([], "fax2", **{"name": "fax2", **other})]
+    assert faults(verdict(), *wishes) == expected
+    assert all(fault.guests == ("fax1", "fax2") for fault in make_plan("hv1", verdict(), [], wishes).faults)
+
+
+@pytest.mark.parametrize(
+    ("own", "wanted", "expected"),
+    [
+        (ISDN, ISDN, []),
+        (ISDN, UPLINK, ["device: it has net_inuse. Mend net_inuse"]),
+        (
+            ISDN,
+            DVB2,
+            [
+                f'{DVB2} is promised twice, by device ("{DVB2}") and kvm_guest_pci_devices of dvb1 ("{DVB2}"). Only one'
+                " guest can have it"
+            ],
+        ),
+        (DVB1, DVB1, [f"IOMMU group 12 is split between fax1 ({DVB1}) and dvb1 ({DVB2}). Promise all of it to one"]),
+        (ISDN, "09:00.0", ['device: Selector "09:00.0" matches no device']),
+    ],
+)
+def test_a_wish_more_of_a_guest(own: str, wanted: str, expected: list[str]) -> None:
+    """As the playbook attach has it: not from the inventory, and the guest may have the device already."""
+    wishes = [Wish([own], "fax1", "fax1"), Wish([wanted], "fax1", "fax1", source="device"), guest("dvb1", DVB2)]
+    found = faults(verdict({UPLINK: [finding("net_inuse")]}), *wishes)
+    assert [fault[: len(start)] for fault, start in zip(found, expected)] == expected
+    assert len(found) == len(expected)
+
+
+def test_wishes_of_one_guest_come_together() -> None:
+    wishes = [Wish([ISDN], "fax1", "fax1"), Wish([DVB1, ISDN], "fax1", "fax1", source="device")]
+    assert make_plan("hv1", verdict(), [ISDN, DVB1, ISDN], wishes).guests == {"fax1": [ISDN, DVB1]}
+
+
 def test_what_leaves_may_be_written_by_hand() -> None:
     judged = verdict({DVB1: [finding("bridge")], **HELD})
     plan = make_plan("hv1", judged, [DVB1, {"id": "1397:*"}, "09:00.0"], [guest("fax1", UPLINK)])
@@ -288,3 +377,98 @@ def test_a_selector_without_a_list(single: t.Any) -> None:
 def test_refusal(found: dict[str, list[str]], limit: str | None, expected: str) -> None:
     guests = {"fax1": "hv1", "fax2": "hv2", "fax3": "hv1"}
     assert refusal(found, {name: host for name, host in guests.items() if name in found}, limit) == expected
+
+
+FLEET = {
+    "hv1": [Wish([ISDN], "fax1", "FAX"), Wish([DVB1, DVB2], "dvb1", "dvb1")],
+    "hv2": [Wish([ISDN], "fax2", "fax2")],
+    "hv9": [Wish([], "fax9", "fax9")],
+}
+GUESTS = ["fax1", "dvb1", "fax2"]
+
+
+@pytest.mark.parametrize(
+    ("run", "expected"),
+    [
+        (
+            ["hv1", "hv2", "hv3", *GUESTS],
+            {
+                "hv1": HostRelease(["FAX", "dvb1"], []),
+                "hv2": HostRelease(["fax2"], []),
+                "hv3": HostRelease([], []),
+            },
+        ),
+        (["fax1", "hv1"], {"hv1": HostRelease(["FAX"], [DVB1, DVB2])}),
+        (["dvb1", "hv1", "hv3"], {"hv1": HostRelease(["dvb1"], [ISDN]), "hv3": HostRelease([], [])}),
+        ([], {}),
+    ],
+)
+def test_release(run: list[str], expected: dict[str, HostRelease]) -> None:
+    assert release(FLEET, run, ["hv1", "hv2", "hv3"], GUESTS) == ([], expected)
+
+
+@pytest.mark.parametrize(
+    ("run", "expected"),
+    [
+        (
+            ["hv1"],
+            [
+                "hv1 has the guests fax1, dvb1, which are not in this run. To release the host and all of them: --limit"
+                " 'hv1,fax1,dvb1'"
+            ],
+        ),
+        (
+            ["fax1", "dvb1", "fax2", "hv2"],
+            [
+                "fax1, dvb1: the hypervisor hv1, which gets the devices back, is not in this run. To release what they"
+                " have: --limit 'fax1,dvb1,hv1'"
+            ],
+        ),
+        (
+            ["hv1", "fax2"],
+            ["hv1 has the guests fax1, dvb1, which", "fax2: the hypervisor hv2, which gets the devices back, is not"],
+        ),
+        (["fax9", "fax8"], ["fax9: kvm_guest_host is hv9; it must be", "fax8: kvm_guest_host is not set; it must be"]),
+    ],
+)
+def test_a_release_that_cannot_be_meant(run: list[str], expected: list[str]) -> None:
+    found = release(FLEET, run, ["hv1", "hv2", "hv3"], [*GUESTS, "fax8", "fax9"])[0]
+    assert [fault[: len(start)] for fault, start in zip(found, expected)] == expected
+    assert len(found) == len(expected)
+
+
+PF, VF0, VF1 = "0000:05:00.0", "0000:05:10.0", "0000:05:10.2"
+
+
+def bound(
+    address: str, pci_id: str, *modules: str, driver: str | None = "vfio-pci", **sriov: t.Any
+) -> dict[str, t.Any]:
+    return {"address": address, "id": pci_id, "driver": driver, "modules": list(modules), "sriov": sriov}
+
+
+MACHINE = [
+    bound(DVB1, "1131:7146", "budget_av"),
+    bound(DVB2, "1131:7146", "budget_av"),
+    bound(PF, "8086:10c9", "igb", driver="igb", num_vfs=2),
+    bound(VF0, "8086:10ca", "igbvf", physical_function=PF),
+    bound(VF1, "8086:10ca", "igbvf", physical_function=PF),
+    bound(ISDN, "1397:08b4", "hfcmulti"),
+]
+
+
+@pytest.mark.parametrize(
+    ("keep", "released", "expected"),
+    [
+        ([], ["fax1", "dvb1"], ([], [], [], [DVB1, VF0, ISDN])),
+        ([ISDN], ["dvb1"], ([ISDN], ["hfcmulti"], [], [DVB1, VF0])),
+        ([DVB1], ["fax1"], ([DVB1], [], [], [ISDN])),
+        ([{"id": "1131:7146"}], ["fax1"], ([DVB1, DVB2], ["budget_av"], [], [ISDN])),
+        ([VF1, 4860.0, "09:00.0"], ["dvb1"], ([VF1], [], [{"address": PF, "num_vfs": 2}], [DVB1, VF0])),
+        ([], [], ([], [], [], [])),
+    ],
+)
+def test_staying(keep: list[t.Any], released: list[str], expected: tuple[list[t.Any], ...]) -> None:
+    guests = [{"name": "fax1", "devices": [ISDN]}, {"name": "dvb1", "devices": [DVB1, VF0]}]
+    judged = {"guests": guests, "ansible_facts": {"pci_devices": MACHINE}}
+    keys = ("addresses", "modules", "functions", "pending")
+    assert staying(judged, keep, released) == dict(zip(keys, expected))

@@ -42,8 +42,11 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 def test_arguments_and_answer(run: t.Callable[..., t.Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSH_CONNECTION", "192.0.2.1 50000 192.0.2.2 22")
     answer = {"changed": True, "devices": [], "warnings": ["no driver claims it"]}
-    seen, result = run(answer, address=["01:00.0"], force="01:00.0", _ansible_check_mode=True, _ansible_diff=True)
-    request = pci_driver.Request(("0000:01:00.0",), "vfio-pci", True, False, frozenset(("0000:01:00.0",)), 30)
+    seen, result = run(
+        answer, address=["01:00.0"], force="01:00.0", pending="02:00.0", _ansible_check_mode=True, _ansible_diff=True
+    )
+    forced, pending = frozenset(("0000:01:00.0",)), frozenset(("0000:02:00.0",))
+    request = pci_driver.Request(("0000:01:00.0",), "vfio-pci", True, False, forced, 30, pending)
     rest = ("/sbin/modprobe", "192.0.2.1")
     assert seen == {"root": "/", "request": request, "check": True, "diff": True, "rest": rest}
     assert (result["changed"], result["devices"]) == (True, [])
