@@ -61,11 +61,13 @@ def apply(
         connection = libvirt.open(uri)
     try:
         domain = Domain(libvirt, connection, request.guest, request.timeout, clock)
-        before = domain.look()
+        pending = request.pending if check else ()
+        before = domain.look().without({*pending} - {*request.addresses})
         plan = decide(request, before)
         wanted = sorted({*plan.attached(LIVE), *plan.attached(PERSISTENT)})
         holders = domain.holders() if wanted else {}
-        refuse(request, before, plan, read_host(root, wanted, request.managed, session), holders)
+        holders = {address: holder for address, holder in holders.items() if address not in pending}
+        refuse(request, before, plan, read_host(root, wanted, request.managed, session, pending), holders)
         if check or not plan.steps:
             after = before.after(plan.steps)
         else:

@@ -59,6 +59,7 @@ class Request:
     exclusive: bool = False
     managed: bool = False
     timeout: int = 30
+    pending: tuple[str, ...] = ()
 
     @classmethod
     def parse(
@@ -71,6 +72,7 @@ class Request:
         exclusive: bool,
         managed: bool,
         timeout: int,
+        pending: t.Iterable[str] = (),
     ) -> Request:
         """The request with every address in full, or InvalidInput."""
         parsed = [parse_address(address) for address in addresses]
@@ -85,7 +87,17 @@ class Request:
             raise InvalidInput("live and persistent are both false, so that there is nothing to do; set one of them")
         if timeout < 1:
             raise InvalidInput(f"timeout is {timeout}; it is a number of seconds, at least 1")
-        return cls(guest, tuple(sorted(parsed)), state == "present", live, persistent, exclusive, managed, timeout)
+        return cls(
+            guest=guest,
+            addresses=tuple(sorted(parsed)),
+            present=state == "present",
+            live=live,
+            persistent=persistent,
+            exclusive=exclusive,
+            managed=managed,
+            timeout=timeout,
+            pending=tuple(parse_address(address) for address in pending),
+        )
 
     def concerns(self, which: str) -> bool:
         """Whether a definition is to be as asked, rather than left alone."""
@@ -125,7 +137,7 @@ class Assigned:
     @classmethod
     def read(cls, element: ET.Element) -> Assigned | None:
         """The device that an element below <devices> is; None where it is none of the host's PCI devices."""
-        address = _address(element.find("source/address[@slot]"))
+        address = pci_address(element.find("source/address[@slot]"))
         if address is None:
             return None
         return cls(
@@ -133,7 +145,7 @@ class Assigned:
             kind=element.tag,
             managed=element.get("managed") == "yes",
             xml=ET.tostring(element, encoding="unicode").strip(),
-            guest_address=_address(element.find("address[@type='pci']")),
+            guest_address=pci_address(element.find("address[@type='pci']")),
         )
 
     def with_managed(self, managed: bool) -> Assigned:
@@ -163,12 +175,17 @@ class Definition:
     def parse(cls, text: str) -> Definition:
         """The definition in a domain's XML."""
         try:
-            devices = ET.fromstring(text).find("devices")
+            return cls.read(ET.fromstring(text))
         except ET.ParseError as error:
             raise HostFailure(f"libvirt's definition of the guest is no XML: {error}") from error
+
+    @classmethod
+    def read(cls, domain: ET.Element) -> Definition:
+        """The definition in a <domain>."""
+        devices = domain.find("devices")
         elements = [] if devices is None else list(devices)
         assigned = [device for device in map(Assigned.read, elements) if device]
-        places = [_address(element.find("address[@type='pci']")) for element in elements]
+        places = [pci_address(element.find("address[@type='pci']")) for element in elements]
         controllers = [element for element in elements if (element.tag, element.get("type")) == ("controller", "pci")]
         return cls(
             devices={device.address: device for device in assigned},
@@ -222,6 +239,18 @@ class Guest:
     def addresses(self) -> list[str]:
         """The host's devices in either definition, sorted."""
         return sorted({address for which in (LIVE, PERSISTENT) for address in self.devices(which)})
+
+    def without(self, addresses: t.Container[str]) -> Guest:
+        """The guest as if it had let these devices go."""
+
+        def left(definition: Definition | None) -> Definition | None:
+            if definition is None:
+                return None
+            devices = {address: device for address, device in definition.devices.items() if address not in addresses}
+            gone = {device.guest_address for address, device in definition.devices.items() if address in addresses}
+            return replace(definition, devices=devices, occupied=definition.occupied - gone)
+
+        return replace(self, live=left(self.live), persistent=left(self.persistent))
 
     def after(self, steps: t.Iterable[Step]) -> Guest:
         """The guest as it is to be once the steps are done."""
@@ -433,15 +462,23 @@ def warnings(request: Request, guest: Guest) -> list[str]:
 # Looking, and telling
 
 
-def read_host(root: str, addresses: t.Iterable[str], managed: bool, session: str | None) -> dict[str, HostDevice]:
-    """What the host says of these devices; session is the address of the SSH client, if there is one."""
+def read_host(
+    root: str, addresses: t.Iterable[str], managed: bool, session: str | None, pending: t.Container[str] = ()
+) -> dict[str, HostDevice]:
+    """What the host says of these devices; session is the address of the SSH client, if there is one.
+
+    The pending ones are taken for bound to vfio-pci, whether they exist or not.
+    """
     found = {}
     for address in addresses:
         path = below(root, f"{_DEVICES}/{address}")
         # The kernel shows link attributes of PCI Express devices only (pci-sysfs.c: pcie_dev_attrs_are_visible), so
         # that the configuration space of a sleeping device need not be read.
         express = os.path.exists(f"{path}/max_link_speed")
-        found[address] = HostDevice(os.path.exists(path), link_name(f"{path}/driver"), express)
+        if address not in pending:
+            found[address] = HostDevice(os.path.exists(path), link_name(f"{path}/driver"), express)
+        else:  # what does not exist yet is a virtual function, and those are PCI Express
+            found[address] = HostDevice(driver="vfio-pci", express=express or not os.path.exists(path))
     taken = [address for address, device in found.items() if not is_vfio(device.driver or "")]
     uses = host_uses(root, session) if managed and taken else {}
     return {address: replace(device, uses=tuple(uses.get(address, ()))) for address, device in found.items()}
@@ -499,7 +536,7 @@ def _takes_express(model: str) -> bool:
     return model in ("pcie-root-port", "pcie-switch-downstream-port")
 
 
-def _address(address: ET.Element | None) -> str | None:
+def pci_address(address: ET.Element | None) -> str | None:
     """An <address> in one word: 0000:06:00.0."""
     if address is None:
         return None

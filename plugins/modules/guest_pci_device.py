@@ -85,6 +85,16 @@ options:
       - libvirt itself waits for 5 seconds whenever it asks, so that less than that has no effect.
     type: int
     default: 30
+  pending:
+    description:
+      - Addresses of devices that earlier tasks of the run make ready. Check mode has not made them so, and takes them
+        for ready here. They were let go by their guests, exist (virtual functions), and are bound to C(vfio-pci).
+      - Those that are not among O(addresses) this guest itself has let go.
+      - Outside of check mode it has no effect.
+    type: list
+    elements: str
+    default: []
+    version_added: 0.3.0
   uri:
     description: The libvirt daemon, as C(virsh --connect) takes it.
     type: str
@@ -215,6 +225,7 @@ def main() -> None:
             "exclusive": {"type": "bool", "default": False},
             "managed": {"type": "bool", "default": False},
             "timeout": {"type": "int", "default": 30},
+            "pending": {"type": "list", "elements": "str", "default": []},
             "uri": {"type": "str", "default": "qemu:///system"},
         },
         supports_check_mode=True,

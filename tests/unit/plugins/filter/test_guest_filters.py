@@ -9,16 +9,18 @@ from __future__ import annotations
 import pytest
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.kvm.passthrough.plugins.filter import dhcp_reservation, guest_changes, pci_leaving_modules
+from ansible_collections.kvm.passthrough.plugins.filter import dhcp_reservation, guest_plan, pci_leaving_modules
 
 NETWORK = "<network><ip><dhcp><host mac='52:54:00:6b:76:01' name='fax1' ip='192.168.122.50'/></dhcp></ip></network>"
 
 
-def test_guest_changes() -> None:
-    call = guest_changes.FilterModule().filters()["guest_changes"]
-    assert call("<domain><name>a</name></domain>", "") == ["guest a: is not defined"]
+def test_guest_plan() -> None:
+    call = guest_plan.FilterModule().filters()["guest_plan"]
+    plan = call("<domain><name>a</name><devices/></domain>", "")
+    assert "<name>a</name><devices />" in plan.pop("definition")
+    assert plan == {"changes": ["guest a: is not defined"], "live": [], "restart": [], "let_go": [], "kept": []}
     with pytest.raises(AnsibleFilterError, match="the wanted definition is no XML"):
-        call("<domain>", "")
+        call("<domain>", "", live="", exclusive=True)
 
 
 def test_dhcp_reservation() -> None:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import typing as t
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
@@ -326,6 +327,32 @@ def test_what_cannot_be_taken_back_is_said(run: Run) -> None:
     guest.attach_fails.clear()
     assert run(FakeLibvirt(guest), A, B)["changed"] is True
     assert holds(guest) == [[A, B], [A, B]]
+
+
+def test_check_mode_takes_pending_devices_for_ready(run: Run) -> None:
+    """A is another guest's, D does not exist, and B is where A goes: in the only slot of this guest."""
+    missing = "0000:06:10.0"
+    other, guest = domain([A], [A], name="fax2"), domain([B], [B])
+    guest.xml[LIVE] = ET.fromstring(definition(source(B, place="0000:02:00.0"), ports=2))
+    libvirt, pending = FakeLibvirt(other, guest), {"pending": (A, B, missing)}
+    told = run(libvirt, A, missing, check=True, **pending)
+    assert told["actions"] == [
+        f"attach {A} to the running fax1",
+        f"attach {missing} to the running fax1",
+        f"add {A} to the persistent definition of fax1, managed='no'",
+        f"add {missing} to the persistent definition of fax1, managed='no'",
+    ]
+    assert told["kept"] == []
+    with pytest.raises(Refused) as error:
+        run(libvirt, A, missing, check=False, **pending)
+    assert f"{A} is held by the running guest fax2" in str(error.value)
+    assert f"{missing} is not on this host" in str(error.value)
+    assert guest.calls == []
+
+
+def test_a_pending_device_that_the_guest_has_already(run: Run) -> None:
+    told = run(FakeLibvirt(domain([A], [A])), A, check=True, pending=(A,))
+    assert (told["changed"], told["kept"]) == (False, [])
 
 
 @pytest.mark.parametrize("state", ["present", "absent"])

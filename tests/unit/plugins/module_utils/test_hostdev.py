@@ -55,8 +55,8 @@ def guest(live: t.Sequence[str] | None, persistent: t.Sequence[str] | None, **la
 
 
 def test_a_request_has_whole_addresses() -> None:
-    request = Request.parse("fax1", ["09:00.0", "06:00.0"], "present", True, False, False, True, 5)
-    assert request == Request("fax1", (A, C), True, True, False, False, True, 5)
+    request = Request.parse("fax1", ["09:00.0", "06:00.0"], "present", True, False, False, True, 5, ["06:00.1"])
+    assert request == Request("fax1", (A, C), True, True, False, False, True, 5, (B,))
 
 
 @pytest.mark.parametrize(
@@ -396,6 +396,16 @@ def test_what_the_host_says_of_devices(tmp_path: Path) -> None:
         A: HostDevice(True, "vfio-pci", True),
         B: HostDevice(True, None, False),
         C: HostDevice(False, None, False),
+    }
+
+
+def test_what_will_be_ready(tmp_path: Path) -> None:
+    """A conventional device of the host's own driver, and a virtual function that does not exist yet."""
+    PciTree(tmp_path).add(A, config_space(), driver="hfcmulti")
+    assert read_host(str(tmp_path), [A, B, C], False, None, pending=[A, B]) == {
+        A: HostDevice(driver="vfio-pci", express=False),
+        B: ON_VFIO,
+        C: HostDevice(exists=False, express=False),
     }
 
 

@@ -65,8 +65,18 @@ def test_what_reaches_the_logic(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
         return {"changed": False, "warnings": ["fax1 does not run"]}
 
     monkeypatch.setattr(guest_pci_device, "apply", apply)
-    result = run(libvirt, guest="fax1", addresses=["06:00.0"], persistent=False, uri="qemu:///session", timeout=5)
-    request = guest_pci_device.Request("fax1", ("0000:06:00.0",), persistent=False, timeout=5)
+    result = run(
+        libvirt,
+        guest="fax1",
+        addresses=["06:00.0"],
+        persistent=False,
+        uri="qemu:///session",
+        timeout=5,
+        pending=["07:00.0"],
+    )
+    request = guest_pci_device.Request(
+        "fax1", ("0000:06:00.0",), persistent=False, timeout=5, pending=("0000:07:00.0",)
+    )
     assert seen == [libvirt, "qemu:///session", request, "/", "192.0.2.1", False, False]
     assert "fax1 does not run" in json.dumps(result["warnings"])
 
