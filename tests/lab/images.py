@@ -39,6 +39,12 @@ class Recipe(t.NamedTuple):
     parent: str | None
     disk_gib: int = 0  # 0: no disk, only a root folder; space is used only where it is written
     backports: bool = False  # take the packages from the release's backports
+    after: str | None = None  # a recipe that is followed first; that of a disk cannot be the parent, its root is gone
+
+    @property
+    def folders(self) -> list[Path]:
+        """Return the folders of the recipes to follow, in order."""
+        return [RECIPES / name for name in (self.after, self.name) if name]
 
 
 _ALL = {
@@ -48,6 +54,7 @@ _ALL = {
         Recipe("qemu", "base", backports=True),
         Recipe("host", "base", disk_gib=12),
         Recipe("guest", "base", disk_gib=4),
+        Recipe("cloud", "base", disk_gib=4, after="guest"),
     )
 }
 
@@ -67,13 +74,13 @@ class Image(t.NamedTuple):
         return self.folder / "disk.raw"
 
 
-def ensure(*, again: bool = False) -> dict[str, Image]:
-    """Return all images, building those that are missing.
+def ensure(names: t.Collection[str] = tuple(_ALL), *, again: bool = False) -> dict[str, Image]:
+    """Return these images, building those that are missing; the base, which all are made of, is always among them.
 
     They stay locked against pruning until this process ends or `release` is called.
     """
     keys = _keys()
-    return {name: _ensure(recipe, keys, again) for name, recipe in _ALL.items()}
+    return {name: _ensure(recipe, keys, again) for name, recipe in _ALL.items() if name in ("base", *names)}
 
 
 def release() -> None:
@@ -142,7 +149,7 @@ def _build(recipe: Recipe, image: Image, parent: Path | None) -> None:
 def _bootstrap(recipe: Recipe, root: Path, log: Path) -> None:
     """Unpack Debian with the packages of the recipe."""
     files = root.with_name("files")
-    _copy_files(RECIPES / recipe.name / "files", files)
+    _copy_files(recipe, files)
     debconf = 'echo grub-pc grub-pc/install_devices_empty boolean true | chroot "$1" debconf-set-selections'
     argv = [
         "mmdebstrap",
@@ -166,7 +173,7 @@ def _derive(recipe: Recipe, parent: Path, root: Path, log: Path) -> None:
     """Copy the parent's root and add the packages and files of the recipe."""
     with Step(f"{recipe.name}: copying the base") as step:
         sandbox.run(step, ["cp", "-a", "--reflink=auto", str(parent), str(root)], log)
-    _copy_files(RECIPES / recipe.name / "files", root)
+    _copy_files(recipe, root)
     packages = _packages(recipe)
     if packages:
         with Step(f"{recipe.name}: installing packages") as step:
@@ -186,12 +193,12 @@ def _add_backports(root: Path) -> None:
 
 def _configure(recipe: Recipe, root: Path, log: Path) -> None:
     with Step(f"{recipe.name}: configuring") as step:
-        script = (RECIPES / recipe.name / "configure.sh").read_text()
         public_key = store.ssh_key().with_suffix(".pub").read_text().strip()
         if recipe.disk_gib:
             (root / "etc/fstab").write_text(f"UUID={_uuid(recipe)} / ext4 noatime,errors=remount-ro 0 0\n")
-        argv = sandbox.enter(root, ["sh", "-c", script])
-        sandbox.run(step, argv, log, {"LAB_SSH_KEY": public_key})
+        for source in recipe.folders:
+            argv = sandbox.enter(root, ["sh", "-c", (source / "configure.sh").read_text()])
+            sandbox.run(step, argv, log, {"LAB_SSH_KEY": public_key})
         if recipe.disk_gib:
             _first_grub(recipe, root)
             for folder in ("etc", "var"):
@@ -255,20 +262,21 @@ def _uuid(recipe: Recipe) -> str:
 
 
 def _packages(recipe: Recipe) -> list[str]:
-    lines = (RECIPES / recipe.name / "packages").read_text().splitlines()
+    lines = [line for folder in recipe.folders for line in (folder / "packages").read_text().splitlines()]
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
-def _copy_files(source: Path, target: Path) -> None:
-    """Copy files with the modes that Git keeps, whatever the umask of the checkout was."""
-    for path in sorted(source.rglob("*")):
-        destination = target / path.relative_to(source)
-        if path.is_dir():
-            destination.mkdir(parents=True, exist_ok=True)
-        else:
-            destination.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, destination)
-            destination.chmod(0o755 if os.access(path, os.X_OK) and path.stat().st_mode & 0o100 else 0o644)
+def _copy_files(recipe: Recipe, target: Path) -> None:
+    """Copy the recipe's files with the modes that Git keeps, whatever the umask of the checkout was."""
+    for source in [folder / "files" for folder in recipe.folders]:
+        for path in sorted(source.rglob("*")):
+            destination = target / path.relative_to(source)
+            if path.is_dir():
+                destination.mkdir(parents=True, exist_ok=True)
+            else:
+                destination.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, destination)
+                destination.chmod(0o755 if os.access(path, os.X_OK) and path.stat().st_mode & 0o100 else 0o644)
 
 
 def _remove(path: Path) -> None:
@@ -288,11 +296,10 @@ def _keys() -> dict[str, str]:
     for recipe in _ALL.values():
         key = common.copy()
         key.update(repr((recipe, keys.get(recipe.parent or ""))).encode())
-        folder = RECIPES / recipe.name
-        for path in sorted(folder.rglob("*")):
+        for path in [path for folder in recipe.folders for path in sorted(folder.rglob("*"))]:
             if path.is_file():
                 executable = bool(path.stat().st_mode & 0o100)
-                key.update(f"{path.relative_to(folder)}\0{executable}\0".encode() + path.read_bytes() + b"\0")
+                key.update(f"{path.relative_to(RECIPES)}\0{executable}\0".encode() + path.read_bytes() + b"\0")
         keys[recipe.name] = key.hexdigest()[:16]
     return keys
 

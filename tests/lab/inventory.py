@@ -10,12 +10,8 @@ import shlex
 import typing as t
 from pathlib import Path
 
-from profiles import Profile
+from profiles import PROFILES, Guest, Profile
 
-GUEST_ADDRESS = "192.168.122.50"  # in libvirt's default network; the role reserves it for GUEST_MAC
-GUEST_MAC = "52:54:00:6b:76:01"
-GUEST_IMAGE = "/dev/disk/by-id/virtio-guest-image"
-GUEST_MEMORY_MIB = 768  # mapping it for a card takes 5 ms per MiB
 _SOCKET_PATH_ROOM = 80  # a UNIX socket's path ends at 107 characters, and ssh appends to it
 
 
@@ -24,6 +20,8 @@ def ssh_config(key: Path, port: int) -> str:
 
     SSH hands a file given by -F on to its jumps, as it does not with -i and -o.
     """
+    guests = {guest.name: guest.address for profile in PROFILES.values() for guest in profile.guests if guest.address}
+    names = "\n\n".join(f"Host {name}\n    HostName {address}" for name, address in guests.items())
     return f"""\
 Host *
     User root
@@ -41,10 +39,9 @@ Host hypervisor 127.0.0.1
     HostName 127.0.0.1
     Port {port}
 
-Host guest
-    HostName {GUEST_ADDRESS}
+{names}
 
-Host guest 192.168.122.*
+Host {" ".join(guests)} 192.168.122.*
     ProxyJump hypervisor
 """
 
@@ -61,22 +58,36 @@ def inventory(profile: Profile, folder: Path, key: Path, port: int) -> str:
     if len(str(folder)) < _SOCKET_PATH_ROOM:
         common["ansible_control_path_dir"] = str(folder / "cp")
     hypervisor = {**common, "ansible_host": "127.0.0.1", "ansible_port": port}
-    guest: dict[str, t.Any] = {
-        **common,
-        "ansible_host": GUEST_ADDRESS,
-        "kvm_guest_host": profile.host,
-        "kvm_guest_image": GUEST_IMAGE,
-        "kvm_guest_image_format": "raw",
-        "kvm_guest_memory": GUEST_MEMORY_MIB,
-        "kvm_guest_mac": GUEST_MAC,
-        "kvm_guest_address": GUEST_ADDRESS,
-        "kvm_guest_pci_devices": profile.selectors(),
-    }
+    if profile.functions:
+        hypervisor["kvm_host_sriov"] = profile.sriov()
     groups: dict[str, t.Any] = {"kvm_hosts": {"hosts": {profile.host: hypervisor}}}
-    if profile.selectors():
-        groups["kvm_guests"] = {"hosts": {"guest": guest}}
+    if profile.guests:
+        guests = {guest.name: _guest(guest, common, profile, key) for guest in profile.guests}
+        groups["kvm_guests"] = {"hosts": guests}
     tree = {"all": {"children": groups}}
     return "---\n" + "\n".join(_yaml(tree, "")) + "\n"
+
+
+def _guest(guest: Guest, common: t.Mapping[str, t.Any], profile: Profile, key: Path) -> dict[str, t.Any]:
+    """Return the guest's variables; where and as whom to reach one that cloud-init made is left to the role."""
+    found: dict[str, t.Any] = {**common, "kvm_guest_host": profile.host, "kvm_guest_memory": guest.memory}
+    if guest.login == "image":
+        found["ansible_host"] = guest.address
+    if guest.image:
+        found["kvm_guest_image"] = f"/dev/disk/by-id/virtio-{guest.image}-image"
+        found["kvm_guest_image_format"] = "raw"
+    if guest.mac:
+        found["kvm_guest_mac"] = guest.mac
+    if guest.address:
+        found["kvm_guest_address"] = guest.address
+    if guest.login == "cloud-init":
+        del found["ansible_user"]
+        found["kvm_guest_cloud_init"] = True
+        found["kvm_guest_user"] = "root"
+        found["kvm_guest_ssh_keys"] = [key.with_suffix(".pub").read_text().strip()]
+    found.update(guest.more)
+    found["kvm_guest_pci_devices"] = profile.selectors(guest)
+    return found
 
 
 def _yaml(value: t.Any, indent: str) -> t.Iterator[str]:

@@ -91,9 +91,9 @@ def _parser() -> argparse.ArgumentParser:
     up = named("up", _up, "start a lab, building its images if needed, and wait for SSH")
     up.add_argument("--cards", default=DEFAULT, choices=PROFILES, help=f"cards of the host (default: {DEFAULT})")
     named("inventory", _inventory, "print the lab's Ansible inventory")
-    shell = named("shell", _shell, "open a shell on the host or the guest, or run a command there")
-    shell.usage = "%(prog)s [-h] [--name NAME] {host,guest} [-- COMMAND ...]"
-    shell.add_argument("where", choices=("host", "guest"))
+    shell = named("shell", _shell, "open a shell on the host or a guest, or run a command there")
+    shell.usage = "%(prog)s [-h] [--name NAME] {host,guest,cloud} [-- COMMAND ...]"
+    shell.add_argument("where", choices=("host", "guest", "cloud"))
     shell.add_argument("command", nargs="*", metavar="COMMAND", help="one word is a shell line, several are a command")
     named("reset", _reset, "put the lab back to the clean image, and boot it again if it was running")
     down = named("down", _down, "stop a lab and remove its disk")
@@ -145,7 +145,7 @@ def _inventory(arguments: argparse.Namespace) -> int:
 
 def _shell(arguments: argparse.Namespace) -> int:
     lab = labs.get(arguments.name)
-    where = "hypervisor" if arguments.where == "host" else "guest"
+    where = "hypervisor" if arguments.where == "host" else arguments.where
     argv = ["ssh", "-F", str(lab.ssh_config)]
     if arguments.command:
         line = arguments.command[0] if len(arguments.command) == 1 else shlex.join(arguments.command)

@@ -55,7 +55,7 @@ class Lab(t.NamedTuple):
     def complete(self) -> bool:
         """Whether its images are those that this program works with, and are still there."""
         folders = self.image_folders()
-        return {"qemu", "host", "guest"} <= set(folders) and all(image.folder.exists() for image in folders.values())
+        return _needed(self.cards) <= set(folders) and all(image.folder.exists() for image in folders.values())
 
     def image_folders(self) -> dict[str, Image]:
         return {name: Image(entry, store.images_folder() / entry) for name, entry in self.images.items()}
@@ -68,6 +68,11 @@ class Lab(t.NamedTuple):
         new = self.folder / "lab.json.new"
         new.write_text(json.dumps(self._asdict(), indent=2) + "\n")
         new.rename(self.folder / "lab.json")
+
+
+def _needed(cards: str) -> set[str]:
+    """Return the images that a lab with these cards works with."""
+    return {"qemu", "host", *PROFILES[cards].images}
 
 
 def _check(name: str) -> None:
@@ -152,7 +157,7 @@ def up(name: str, cards: str) -> Lab:
             return known
         _remove(name)
         try:
-            built = images.ensure()
+            built = images.ensure(_needed(cards))
             with Step(f"lab {name}: starting") as step:
                 accelerator = machine.accelerator(built["qemu"], step)
                 entries = {key: image.entry for key, image in built.items() if key != "base"}
@@ -208,7 +213,8 @@ def _boot(lab: Lab, step: Step) -> Lab:
         step.at("starting QEMU")
         machine.new_disk(lab.folder, built)
         try:
-            machine.start(lab.folder, built, machine.command(PROFILES[lab.cards], lab.accelerator, lab.token, lab.port))
+            argv = machine.command(PROFILES[lab.cards], lab.accelerator, lab.token, lab.port)
+            machine.start(lab.folder, built, argv)
             break
         except LabError as error:
             if "host forwarding" not in str(error) or attempt + 1 == _START_ATTEMPTS:

@@ -27,8 +27,7 @@ _PROBE_SECONDS = 20.0
 _PROBE_END = b"Unable to mount root fs"  # the kernel came through all of its own start
 
 _LAB = "/run/lab"
-_HOST = "/run/images/host"
-_GUEST = "/run/images/guest"
+_IMAGES = "/run/images"
 
 
 def accelerator(qemu: Image, step: Step) -> str:
@@ -78,8 +77,9 @@ def _kvm_boots(qemu: Image) -> bool:
 
 def new_disk(folder: Path, images: t.Mapping[str, Image]) -> None:
     """Give the lab a clean disk: an empty overlay on the host image."""
-    argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", f"{_HOST}/disk.raw", f"{_LAB}/disk.qcow2"]
-    binds = [sandbox.Bind(images["host"].folder, _HOST), sandbox.Bind(folder, _LAB, writable=True)]
+    argv = ["qemu-img", "create", "-q", "-f", "qcow2"]
+    argv += ["-F", "raw", "-b", f"{_IMAGES}/host/disk.raw", f"{_LAB}/disk.qcow2"]
+    binds = [sandbox.Bind(images["host"].folder, f"{_IMAGES}/host"), sandbox.Bind(folder, _LAB, writable=True)]
     sandbox.output(images["qemu"].root, argv, binds)
 
 
@@ -98,7 +98,9 @@ def command(profile: Profile, accelerator_: str, token: str, port: int) -> list[
     argv += ["-chardev", f"socket,id=console,path={_LAB}/console.sock,server=on,wait=off,logfile={_LAB}/console.log"]
     argv += ["-serial", "chardev:console", "-monitor", f"unix:{_LAB}/monitor.sock,server=on,wait=off"]
     argv += _disk("system", f"file={_LAB}/disk.qcow2,format=qcow2,cache=unsafe,discard=unmap", "addr=0x8,bootindex=0")
-    argv += _disk("guest", f"file={_GUEST}/disk.raw,format=raw,read-only=on", "addr=0x9,serial=guest-image")
+    for slot, name in enumerate(profile.images, 0x9):
+        drive = f"file={_IMAGES}/{name}/disk.raw,format=raw,read-only=on"
+        argv += _disk(name, drive, f"addr={slot:#x},serial={name}-image")
     argv += ["-netdev", f"user,id=uplink,hostfwd=tcp:127.0.0.1:{port}-:22"]
     argv += ["-device", f"{profile.uplink},bus=pcie.0,addr=0x2,netdev=uplink,mac={UPLINK_MAC}"]
     return argv + _cards(profile)
@@ -131,11 +133,8 @@ def _place(card: Card) -> str:
 
 def start(folder: Path, images: t.Mapping[str, Image], argv: t.Sequence[str]) -> None:
     """Start QEMU and return once it runs; its mounts and files go with it."""
-    binds = [
-        sandbox.Bind(folder, _LAB, writable=True),
-        sandbox.Bind(images["host"].folder, _HOST),
-        sandbox.Bind(images["guest"].folder, _GUEST),
-    ]
+    binds = [sandbox.Bind(folder, _LAB, writable=True)]
+    binds += [sandbox.Bind(image.folder, f"{_IMAGES}/{name}") for name, image in images.items()]
     for name in ("console.log", "console.sock", "monitor.sock"):
         (folder / name).unlink(missing_ok=True)
     log = folder / "qemu.log"

@@ -28,13 +28,28 @@ class Card(t.NamedTuple):
     subnet: str | None = None  # whoever drives the card gets .15 of it by DHCP, and reaches nothing else
 
 
+class Guest(t.NamedTuple):
+    """A guest as the inventory describes it."""
+
+    name: str
+    by_id: tuple[str, ...] = ()  # cards that it is promised, named by id
+    by_address: tuple[str, ...] = ()  # and by address
+    functions: tuple[tuple[str, int], ...] = ()  # and virtual functions: of which card, which one
+    image: str | None = None  # which one of the lab's; none: a blank disk
+    address: str | None = None  # in libvirt's default network
+    mac: str | None = None  # none: the role's own
+    login: str = "image"  # who lets us in: the image, cloud-init, or nobody
+    memory: int = 768  # MiB; mapping it for a card takes 5 ms per MiB
+    more: tuple[tuple[str, str | int], ...] = ()  # more variables
+
+
 class Profile(t.NamedTuple):
     """A lab host as seen from its slots."""
 
     about: str
     cards: tuple[Card, ...]
-    guest_by_id: tuple[str, ...] = ()  # cards that the guest is promised, named by id
-    guest_by_address: tuple[str, ...] = ()  # and by address
+    guests: tuple[Guest, ...] = ()
+    functions: tuple[tuple[str, int], ...] = ()  # cards that the host divides, and into how many virtual functions
     iommu: bool = True
     uplink: str = "e1000e"
     host: str = "hypervisor"  # its name in the inventory: labs of two names can be one fleet
@@ -59,26 +74,47 @@ class Profile(t.NamedTuple):
             return f"0000:{self.bus(card.port):02x}:00.0"
         return f"0000:{self.bus(card.port) + 1:02x}:{card.slot:02x}.0"
 
-    def selectors(self) -> list[dict[str, str]]:
+    def selectors(self, guest: Guest) -> list[dict[str, str | int]]:
         """Return the guest's kvm_guest_pci_devices."""
         cards = {card.name: card for card in self.cards}
-        by_id = [{"id": cards[name].id} for name in self.guest_by_id]
-        return by_id + [{"address": self.address(cards[name])} for name in self.guest_by_address]
+        found: list[dict[str, str | int]] = [{"id": cards[name].id} for name in guest.by_id]
+        found += [{"address": self.address(cards[name])} for name in guest.by_address]
+        for name, index in guest.functions:
+            found.append({"physical_function": self.address(cards[name]), "virtual_function": index})
+        return found
+
+    def sriov(self) -> list[dict[str, str | int]]:
+        """Return the host's kvm_host_sriov."""
+        cards = {card.name: card for card in self.cards}
+        return [{"id": cards[name].id, "vfs": number} for name, number in self.functions]
+
+    @property
+    def images(self) -> list[str]:
+        """The images that the host is given as disks; `guest` in any case, for guests made by hand."""
+        return ["guest", *sorted({guest.image for guest in self.guests if guest.image} - {"guest"})]
 
 
+_GUEST = Guest(
+    "guest",
+    by_id=("card-b",),
+    by_address=("card-a",),
+    image="guest",
+    address="192.168.122.50",
+    mac="52:54:00:6b:76:01",
+)
+
+# Slots 2 and 6 of a conventional bus share one legacy interrupt line.
 _TWO_NICS = Profile(
     about="two network cards to give away, and three conventional PCI cards that share a group",
     cards=(
         # The same model as the uplink: a blacklist of its driver would cut the host off.
         Card("card-a", "e1000e", "8086:10d3", 1, mac="52:54:00:6b:70:0a", subnet="10.0.77.0/24"),
         Card("card-b", "igb", "8086:10c9", 2, mac="52:54:00:6b:70:0b", subnet="10.0.78.0/24"),
-        # Slots 2 and 6 share one legacy interrupt line.
         Card("edu", "edu", "1234:11e8", 3, slot=1),
         Card("old-rtl8139", "rtl8139", "10ec:8139", 3, slot=2, mac="52:54:00:6b:70:0c", subnet="10.0.79.0/24"),
         Card("old-e1000", "e1000", "8086:100e", 3, slot=6, mac="52:54:00:6b:70:0d", subnet="10.0.80.0/24"),
     ),
-    guest_by_id=("card-b",),
-    guest_by_address=("card-a",),
+    guests=(_GUEST,),
 )
 
 PROFILES: dict[str, Profile] = {
@@ -94,10 +130,48 @@ PROFILES: dict[str, Profile] = {
             Card("own-rtl8139", "rtl8139", "10ec:8139", None, slot=0x4, mac="52:54:00:6b:70:0e", subnet="10.0.81.0/24"),
             Card("own-e1000", "e1000", "8086:100e", None, slot=0xC, mac="52:54:00:6b:70:0f", subnet="10.0.82.0/24"),
         ),
-        guest_by_id=(),
-        guest_by_address=(),
+        guests=(),
         host="blockers",
     ),
     "virtio-uplink": _TWO_NICS._replace(about="the same with a virtio uplink", uplink="virtio-net-pci"),
+    "guests": Profile(
+        about="three guests: one made from an image, one by cloud-init, one that never leaves its firmware;"
+        " a card that the host divides for two of them, and one to hand over while they run",
+        cards=(
+            Card("card-a", "e1000e", "8086:10d3", 1, mac="52:54:00:6b:70:0a", subnet="10.0.77.0/24"),
+            Card("card-b", "igb", "8086:10c9", 2, mac="52:54:00:6b:70:0b", subnet="10.0.78.0/24"),
+            Card("card-c", "e1000e", "8086:10d3", 3, mac="52:54:00:6b:70:10", subnet="10.0.83.0/24"),
+            Card("edu", "edu", "1234:11e8", 4, slot=1),
+            Card("old-rtl8139", "rtl8139", "10ec:8139", 4, slot=2, mac="52:54:00:6b:70:0c", subnet="10.0.79.0/24"),
+            Card("old-e1000", "e1000", "8086:100e", 4, slot=6, mac="52:54:00:6b:70:0d", subnet="10.0.80.0/24"),
+        ),
+        guests=(
+            _GUEST._replace(by_id=()),
+            Guest(
+                "cloud",
+                functions=(("card-b", 0),),
+                image="cloud",
+                address="192.168.122.51",
+                login="cloud-init",
+                memory=512,
+            ),
+            # Its firmware finds nothing to boot, stays for ever, and so refuses every unplug.
+            Guest(
+                "firmware",
+                functions=(("card-b", 1),),
+                login="nobody",
+                memory=256,
+                more=(
+                    ("kvm_guest_firmware", "efi"),
+                    ("kvm_guest_disk_size", "64M"),
+                    ("kvm_guest_ready", "running"),
+                    # Nor does it hear the power button.
+                    ("kvm_guest_shutdown_timeout", 6),
+                    ("kvm_guest_force_off", True),
+                ),
+            ),
+        ),
+        functions=(("card-b", 2),),
+    ),
 }
 DEFAULT = "two-nics"

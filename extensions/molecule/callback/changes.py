@@ -9,14 +9,13 @@ name: changes
 type: aggregate
 short_description: Writes down which tasks changed something, to hold a check run against the run itself
 description:
-  - Writes one line for each changed task and item, with host, task and item, to a file C(PLAYBOOK-check.txt) or
-    C(PLAYBOOK-run.txt) in E(MOLECULE_EPHEMERAL_DIRECTORY).
+  - Writes one line for each changed task and item, with host, task and item, to the file that
+    E(KVM_PASSTHROUGH_CHANGES) names. Without it, nothing is written.
 """
 
 import os
 import typing as t
 
-from ansible import context
 from ansible.plugins.callback import CallbackBase
 
 
@@ -28,11 +27,7 @@ class CallbackModule(CallbackBase):
 
     def __init__(self) -> None:
         super().__init__()
-        self._name = "playbook"
         self._changed: list[str] = []
-
-    def v2_playbook_on_start(self, playbook: t.Any) -> None:
-        self._name = os.path.splitext(os.path.basename(playbook._file_name))[0]
 
     def v2_runner_on_ok(self, result: t.Any) -> None:
         if result.is_changed() and "results" not in result._result:
@@ -43,10 +38,10 @@ class CallbackModule(CallbackBase):
             self._note(result, f" [{self._get_item_label(result._result)}]")
 
     def v2_playbook_on_stats(self, stats: t.Any) -> None:
-        mode = "check" if context.CLIARGS.get("check") else "run"
-        folder = os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]
-        with open(os.path.join(folder, f"{self._name}-{mode}.txt"), "w", encoding="utf-8") as stream:
-            stream.writelines(f"{line}\n" for line in self._changed)
+        path = os.environ.get("KVM_PASSTHROUGH_CHANGES")
+        if path:
+            with open(path, "w", encoding="utf-8") as stream:
+                stream.writelines(f"{line}\n" for line in self._changed)
 
     def _note(self, result: t.Any, item: str) -> None:
         self._changed.append(f"{result._host.get_name()}: {result._task.get_name().strip()}{item}")
