@@ -56,8 +56,12 @@ page: tree ## The report in a browser without a screen
 	cd $(TREE) && PYTHONPATH=$(ROOT) pytest -q tests/page
 
 .PHONY: lab
-lab: verdict ## A real host in software: verdict; deploy, reboot, idempotence, release (Molecule)
+lab: verdict ## A real host in software: verdict; guests that follow the inventory, reboot, release (Molecule)
 	cd $(TREE) && KVM_PASSTHROUGH_LAB=molecule molecule test --no-command-borders
+
+.PHONY: guests
+guests: tree ## The same with more guests and what takes long: cloud-init, killed runs, attempts to lose a disk (Molecule)
+	cd $(TREE) && KVM_PASSTHROUGH_LAB=molecule molecule test --scenario-name guests --no-command-borders
 
 .PHONY: verdict
 verdict: tree ## Two hosts in software: the verdict, and what happens to those who do not believe it (Molecule)
