@@ -8,8 +8,8 @@ virsh() { command virsh --connect qemu:///system "$@"; }
 rm -rf "$1"
 mkdir -p "$1/guests"
 # Packages stay, and with them the linker's cache. What libvirt keeps below /etc is told in its own words.
-find /etc $(ls -d /var/lib/kvm.passthrough 2>/dev/null) -path /etc/libvirt/qemu -prune -o -name ld.so.cache -o \
-    -type l -printf '%p -> %l\n' -o -type f -printf '%p %u %g %m\n' -fprint0 "$1/files" | sort >"$1/etc"
+find /etc /var/lib/kvm.passthrough -path /etc/libvirt/qemu -prune -o -name ld.so.cache -o \
+    -type l -printf '%p -> %l\n' -o -type f -printf '%p %u %g %m\n' -fprint0 "$1/files" 2>/dev/null | sort >"$1/etc"
 xargs --null sha256sum <"$1/files" | sort >>"$1/etc"
 sha256sum /boot/grub/grub.cfg >"$1/boot"
 lsinitramfs -l "/boot/initrd.img-$(uname -r)" | awk '/passthrough/ {print $1, $5, $NF}' | sort >>"$1/boot"
