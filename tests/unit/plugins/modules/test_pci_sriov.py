@@ -8,8 +8,6 @@ import json
 import typing as t
 
 import pytest
-from ansible.module_utils import basic
-from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._errors import Refused
 from ansible_collections.kvm.passthrough.plugins.modules import pci_sriov
@@ -18,25 +16,8 @@ Given = t.Dict[str, t.Any]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> t.Callable[..., tuple[Given, Given]]:
-    """Run main() with these arguments: what it handed to the logic, and what it answered."""
-
-    def call(answer: Given | Exception, **args: t.Any) -> tuple[Given, Given]:
-        seen: Given = {}
-
-        def apply(root: str, request: t.Any, check: bool, diff: bool, move: t.Any, *rest: t.Any) -> Given:
-            seen.update(root=root, request=request, check=check, diff=diff, rest=rest[:-1])
-            if isinstance(answer, Exception):
-                raise answer
-            return dict(answer)
-
-        monkeypatch.setattr(pci_sriov, "apply", apply)
-        monkeypatch.setattr(basic.AnsibleModule, "get_bin_path", lambda *_args, **_kwargs: "/bin/udevadm")
-        with patch_module_args(args), pytest.raises(SystemExit):
-            pci_sriov.main()
-        return seen, json.loads(capsys.readouterr().out)
-
-    return call
+def run(thin: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
+    return thin(pci_sriov, "/bin/udevadm")
 
 
 def test_arguments_and_answer(run: t.Callable[..., t.Any], monkeypatch: pytest.MonkeyPatch) -> None:
