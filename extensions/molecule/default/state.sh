@@ -16,7 +16,7 @@ lsinitramfs -l "/boot/initrd.img-$(uname -r)" | awk '/passthrough/ {print $1, $5
 virsh net-dumpxml --inactive default >"$1/network"
 virsh net-info default >>"$1/network"
 : >"$1/interfaces"
-for guest in $(virsh list --all --name); do
+for guest in $(virsh list --all --name | sort); do
     virsh dumpxml --inactive "$guest" | sort >"$1/guests/$guest"
     echo "$guest $(virsh domiflist --inactive "$guest" | awk 'NR > 2 {print $3, $4, $5}')" >>"$1/interfaces"
 done
