@@ -14,12 +14,11 @@ import difflib
 import errno
 import os
 import re
-import subprocess
-import sys
 import typing as t
 from dataclasses import dataclass, field, replace
 
-from . import _files
+from . import _attributes, _files
+from ._attributes import LOOK_TIMEOUT, Run, StuckError
 from ._errors import HostFailure, InvalidInput, PassthroughError, Refused
 from ._files import FileChange
 from ._host_use import Use, guest_holds, host_uses, is_vfio
@@ -30,7 +29,6 @@ from ._use import stands_in
 
 NATIVE = "native"
 RULES = "/etc/udev/rules.d"
-LOOK_TIMEOUT = 10  # seconds for what only reads
 _PCI = "/sys/bus/pci"
 _RULE_NAME = re.compile(r"10-passthrough-([0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])\.rules\Z")
 _DRIVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
@@ -50,31 +48,6 @@ _REMEDIES = {
     "platform": "leave it to the host",
 }
 
-# Python in a child of its own: the kernel may hold whoever touches these attributes for ever (see _bounded).
-WRITE_SCRIPT = """
-import os, sys
-try:
-    descriptor = os.open(sys.argv[1], os.O_WRONLY)
-    os.write(descriptor, sys.argv[2].encode())
-except OSError as error:
-    sys.exit(error.errno)
-"""
-READ_SCRIPT = """
-import sys
-for path in sys.argv[1:]:
-    try:
-        with open(path) as attribute:
-            print(attribute.read().strip())
-    except OSError:
-        print()
-"""
-
-
-class StuckError(Exception):
-    """The kernel has not answered within the time limit."""
-
-
-Run = t.Callable[[t.List[str], float], t.Tuple[int, str]]
 Move = t.Callable[[str, str], None]
 
 
@@ -210,7 +183,7 @@ def rule_text(address: str, identity: t.Sequence[str], driver: str, module: str)
     [subsystem/pci] is /sys/bus/pci (systemd: udev_resolve_subsys_kernel).
     """
     here = f"ATTR{{[pci/{address}]"
-    same = ", ".join(f'{here}{name}}}=="{value}"' for name, value in zip(IDENTITY, identity))
+    same = same_card(address, identity)
     return f"""\
 # {address} belongs to {driver} while it is this card; written by kvm.passthrough.pci_driver, which also removes it.
 ACTION=="add", SUBSYSTEM=="pci", {same}, GOTO="found"
@@ -222,6 +195,11 @@ TEST=="driver", DRIVER!="{driver}", TEST!="driver/module/initstate", ATTR{{drive
 TEST!="driver", IMPORT{{builtin}}="kmod load {module}", ATTR{{[subsystem/pci]drivers_probe}}="{address}"
 LABEL="end"
 """.encode()
+
+
+def same_card(address: str, identity: t.Sequence[str]) -> str:
+    """The part of a rule that holds only while this very card is at that address."""
+    return ", ".join(f'ATTR{{[pci/{address}]{name}}}=="{value}"' for name, value in zip(IDENTITY, identity))
 
 
 def rule_identity(text: bytes | None) -> tuple[str, ...]:
@@ -348,7 +326,9 @@ def look(root: str, request: Request, run: Run) -> list[Device]:
             raise InvalidInput(f"{address} is not on this host; near it are {listed(root, near) or 'no PCI devices'}")
     ruled = [found.group(1) for found in map(_RULE_NAME.match, names(below(root, RULES))) if found]
     wanted = sorted({*request.addresses, *(ruled if request.exclusive else ())})
-    overrides = _overrides(root, [address for address in wanted if address in existing], run)
+    present = [address for address in wanted if address in existing]
+    held = _attributes.read(root, present, "driver_override", run)
+    overrides = {address: None if text in ("", "(null)") else text for address, text in held.items()}
     return [_device(root, address, overrides, request.pending) for address in wanted]
 
 
@@ -374,21 +354,6 @@ def _device(root: str, address: str, overrides: dict[str, str | None], pending: 
 def _grouped(root: str, path: str) -> bool:
     unsafe = read_text(below(root, "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode"))
     return os.path.exists(f"{path}/iommu_group") or unsafe == "Y"
-
-
-def _overrides(root: str, addresses: list[str], run: Run) -> dict[str, str | None]:
-    """What driver_override holds, by address. The kernel takes the device's lock to tell, which an unbind may hold."""
-    if not addresses:
-        return {}
-    paths = [below(root, f"{_PCI}/devices/{address}/driver_override") for address in addresses]
-    try:
-        output = run([sys.executable, "-I", "-S", "-c", READ_SCRIPT, *paths], LOOK_TIMEOUT)[1]
-    except StuckError:
-        raise HostFailure(
-            f"the kernel does not tell the driver_override of {', '.join(addresses)} within {LOOK_TIMEOUT} s: an unbind"
-            f" that never ended still holds a device; reboot the host"
-        ) from None
-    return {address: None if text in ("", "(null)") else text for address, text in zip(addresses, output.split("\n"))}
 
 
 def listed(root: str, addresses: list[str]) -> str:
@@ -609,9 +574,11 @@ class _Doer:
 
     def _write(self, path: str, value: str, what: str, ignore: t.Container[int] = ()) -> None:
         path = below(self.root, path)
-        code, output = self._bounded([sys.executable, "-I", "-S", "-c", WRITE_SCRIPT, path, value], what)
+        try:
+            code, known = _attributes.write(path, value, self.timeout, self.run)
+        except StuckError:
+            raise StuckError(what) from None
         if code and code not in ignore:
-            known = f"{errno.errorcode[code]}, {os.strerror(code)}" if code in errno.errorcode else output.strip()
             if code == errno.EBUSY and path.endswith("/drivers_probe"):
                 known += "; its IOMMU group is still in the hands of a guest, shut that down first"
             raise HostFailure(f"writing {value.strip() or 'nothing'} to {path} failed: {known}")
@@ -621,29 +588,3 @@ class _Doer:
             return self.run(argv, self.timeout)
         except StuckError:
             raise StuckError(what) from None
-
-
-def bounded(argv: list[str], timeout: float) -> tuple[int, str]:
-    """Run a command for at most so long: its return code and what it said.
-
-    A child that the kernel holds cannot be killed. It has its own session and none of our streams, so that neither
-    this process nor the connection it was started through waits for it.
-    """
-    environment = {**os.environ, "LC_ALL": "C"}
-    child = subprocess.Popen(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-        env=environment,
-        universal_newlines=True,
-    )
-    try:
-        output = child.communicate(timeout=timeout)[0]
-    except subprocess.TimeoutExpired:
-        child.kill()
-        if child.stdout:
-            child.stdout.close()
-        raise StuckError("") from None
-    return child.returncode, output

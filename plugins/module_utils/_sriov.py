@@ -14,23 +14,12 @@ import difflib
 import errno
 import os
 import re
-import sys
 import typing as t
 from dataclasses import dataclass, field, replace
 
-from . import _files, _pci
-from ._driver import (
-    IDENTITY,
-    LOOK_TIMEOUT,
-    READ_SCRIPT,
-    RULES,
-    WRITE_SCRIPT,
-    Move,
-    Run,
-    StuckError,
-    listed,
-    rule_identity,
-)
+from . import _attributes, _files, _pci
+from ._attributes import Run, StuckError
+from ._driver import IDENTITY, RULES, Move, listed, rule_identity, same_card
 from ._errors import HostFailure, InvalidInput, PassthroughError, Refused
 from ._files import FileChange
 from ._guests import read_guests
@@ -272,7 +261,6 @@ def rule_text(address: str, identity: t.Sequence[str], number: int) -> bytes:
     The event bind, since Linux 4.14, comes when a driver has taken the device; the add that udev repeats at boot counts
     where one had it before udev came. The write waits for the driver's probe, since both take the device's lock.
     """
-    same = ", ".join(f'ATTR{{[pci/{address}]{name}}}=="{value}"' for name, value in zip(IDENTITY, identity))
     functions = f"{number} virtual function{'' if number == 1 else 's'}"
     return f"""\
 # {address} has {functions} while it is this card; written by kvm.passthrough.pci_sriov, which also removes it.
@@ -282,7 +270,7 @@ KERNEL!="{address}", GOTO="end"
 # An initramfs may hold an older copy of this, and the add event comes again once it is left.
 TEST=="/etc/initrd-release", GOTO="end"
 TEST=="/conf/initramfs.conf", GOTO="end"
-DRIVER=="?*", {same}, ATTR{{sriov_numvfs}}=="0", ATTR{{sriov_numvfs}}="{number}"
+DRIVER=="?*", {same_card(address, identity)}, ATTR{{sriov_numvfs}}=="0", ATTR{{sriov_numvfs}}="{number}"
 LABEL="end"
 """.encode()
 
@@ -365,7 +353,9 @@ def look(root: str, request: Request, run: Run) -> list[Device]:
             raise InvalidInput(f"{address} is not on this host; near it are {listed(root, near) or 'no PCI devices'}")
     ruled = [found.group(1) for found in map(_RULE_NAME.match, names(below(root, RULES))) if found]
     wanted = sorted({*request.devices, *(ruled if request.exclusive else ())})
-    numbers = _numbers(root, [address for address in wanted if address in existing], run)
+    present = [address for address in wanted if address in existing]
+    told = _attributes.read(root, present, "sriov_numvfs", run)
+    numbers = {address: int(text) if text.isdecimal() else None for address, text in told.items()}
     return [_device(root, address, numbers) for address in wanted]
 
 
@@ -385,21 +375,6 @@ def _device(root: str, address: str, numbers: t.Mapping[str, int | None]) -> Dev
         stride=read_int(f"{path}/sriov_stride"),
         rule=rule,
     )
-
-
-def _numbers(root: str, addresses: list[str], run: Run) -> dict[str, int | None]:
-    """What sriov_numvfs holds, by address. The kernel takes the device's lock to tell, which an unbind may hold."""
-    if not addresses:
-        return {}
-    paths = [below(root, f"{DEVICES}/{address}/sriov_numvfs") for address in addresses]
-    try:
-        output = run([sys.executable, "-I", "-S", "-c", READ_SCRIPT, *paths], LOOK_TIMEOUT)[1]
-    except StuckError:
-        raise HostFailure(
-            f"the kernel does not tell the sriov_numvfs of {', '.join(addresses)} within {LOOK_TIMEOUT} s: an operation"
-            f" that never ended still holds a device; reboot the host"
-        ) from None
-    return {address: int(text) if text.isdecimal() else None for address, text in zip(addresses, output.split("\n"))}
 
 
 def _functions(root: str, address: str, number: int | None) -> tuple[str, ...]:
@@ -524,9 +499,8 @@ class _Doer:
 
     def _write(self, device: Device, number: int) -> None:
         path = below(self.root, f"{DEVICES}/{device.address}/sriov_numvfs")
-        code, output = self.run([sys.executable, "-I", "-S", "-c", WRITE_SCRIPT, path, str(number)], self.timeout)
+        code, known = _attributes.write(path, str(number), self.timeout, self.run)
         if code:
-            known = f"{errno.errorcode[code]}, {os.strerror(code)}" if code in errno.errorcode else output.strip()
             reason = _REASONS.get(code, "the kernel's log may tell more").format(driver=device.driver)
             raise HostFailure(f"writing {number} to {path} failed: {known}; {reason}")
 

@@ -178,7 +178,8 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kvm.passthrough.plugins.module_utils._driver import Request, apply, bounded
+from ansible_collections.kvm.passthrough.plugins.module_utils._attributes import bounded
+from ansible_collections.kvm.passthrough.plugins.module_utils._driver import Request, apply
 from ansible_collections.kvm.passthrough.plugins.module_utils._errors import PassthroughError
 
 

@@ -147,7 +147,7 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kvm.passthrough.plugins.module_utils._driver import bounded
+from ansible_collections.kvm.passthrough.plugins.module_utils._attributes import bounded
 from ansible_collections.kvm.passthrough.plugins.module_utils._errors import PassthroughError
 from ansible_collections.kvm.passthrough.plugins.module_utils._sriov import Request, apply
 

@@ -100,7 +100,8 @@ class Fleet:
 
     def guest(self, name: str, host: str, devices: list[t.Any], **variables: t.Any) -> None:
         """A guest that is not there yet."""
-        common = {"kvm_guest_image": __file__, "ansible_host": "192.0.2.1"}
+        # To qemu-img, any file is a raw image.
+        common = {"kvm_guest_image": __file__, "kvm_guest_image_format": "raw", "ansible_host": "192.0.2.1"}
         self.guests[name] = {"kvm_guest_host": host, "kvm_guest_pci_devices": devices, **common, **variables}
 
     def play(self, playbook: str, *arguments: str) -> Outcome:

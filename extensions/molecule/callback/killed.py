@@ -29,7 +29,7 @@ class CallbackModule(CallbackBase):
     def __init__(self) -> None:
         super().__init__()
         self._deadly = bool(os.environ.get("KVM_PASSTHROUGH_KILL"))
-        if self._deadly:
+        if self._deadly and os.getpgrp() != os.getpid():
             os.setpgid(0, 0)  # with its workers, and nobody else
 
     def v2_runner_on_ok(self, result: t.Any) -> None:

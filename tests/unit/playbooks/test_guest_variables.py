@@ -42,6 +42,10 @@ FAULTS: dict[str, tuple[dict[str, t.Any], str]] = {
         "kvm_guest_image is http://x/y; it is a path on the hypervisor, or an",
     ),
     "checksum": ({"kvm_guest_image": "https://x/y"}, "kvm_guest_image is a URL and kvm_guest_image_checksum is empty;"),
+    "network": (
+        {"kvm_guest_network": "a'; b"},
+        "kvm_guest_network is a'; b; it takes letters, digits and _ . : + - only",
+    ),
     "nets": ({"kvm_guest_bridge": "br0", "kvm_guest_macvtap": "eno1"}, "set one of them"),
     "mac": ({"kvm_guest_mac": "01:00:5e:00:00:01"}, "kvm_guest_mac is 01:00:5e:00:00:01; it must be a unicast MAC"),
     "address": ({"kvm_guest_address": "fax1"}, "kvm_guest_address is fax1; it must be an IPv4 address, or empty"),

@@ -23,7 +23,8 @@ THE_WORD = "Release | Delete the disks that are named, as a word for each"
 NEVER = re.compile(r"--remove-all-storage|--storage\b|--wipe-storage|qemu-img")
 # Where files are removed or written that are ours, and no disks.
 OURS = re.compile(
-    r"__kvm_guest_network_mark|__kvm_guest_seed|__kvm_host_\w+|__capture_file|/etc/|/var/lib/kvm\.passthrough"
+    r"\{\{ (__kvm_guest_network_mark|__kvm_guest_seed(_folder)?|__kvm_host_ksm_file|__kvm_host_initramfs\.configuration"
+    r"|__capture_file\.path)\b"
 )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kvm.passthrough.plugins.module_utils import _driver
+from ansible_collections.kvm.passthrough.plugins.module_utils import _attributes, _driver
 from ansible_collections.kvm.passthrough.plugins.module_utils._driver import Device, Host, Request, Step
 from ansible_collections.kvm.passthrough.plugins.module_utils._errors import HostFailure, InvalidInput, Refused
 from ansible_collections.kvm.passthrough.plugins.module_utils._host_use import Use
@@ -325,11 +325,11 @@ class Kernel:
         return place
 
     def run(self, argv: list[str], timeout: float) -> tuple[int, str]:
-        """Stands for _driver.bounded: modprobe is played, attributes are written and read for real, then played."""
+        """Stands for _attributes.bounded: modprobe is played, attributes are written and read for real, then played."""
         if argv[0] == "modprobe":
             return self.modprobe(argv[1:])
-        code, output = _driver.bounded(argv, timeout)
-        if argv[4] is _driver.WRITE_SCRIPT and code == 0:
+        code, output = _attributes.bounded(argv, timeout)
+        if argv[4] is _attributes.WRITE_SCRIPT and code == 0:
             path, value = argv[5:]
             self.calls.append(f"{os.path.relpath(path, self.root / 'sys/bus/pci')} < {value!r}")
             code = self.written(Path(path), value)
@@ -627,16 +627,16 @@ def test_a_device_that_an_earlier_unbind_still_holds(kernel: Kernel, monkeypatch
     override = kernel.device(A) / "driver_override"
     override.unlink()
     os.mkfifo(override)
-    monkeypatch.setattr(_driver, "LOOK_TIMEOUT", 1)
+    monkeypatch.setattr(_attributes, "LOOK_TIMEOUT", 1)
     with pytest.raises(HostFailure, match=f"does not tell the driver_override of {A} within 1 s: .*; reboot the host"):
         kernel.apply()
 
 
 def test_bounded_tells_what_a_command_said() -> None:
-    assert _driver.bounded(["sh", "-c", "echo $LC_ALL; echo wrong >&2; exit 3"], 10) == (3, "C\nwrong\n")
+    assert _attributes.bounded(["sh", "-c", "echo $LC_ALL; echo wrong >&2; exit 3"], 10) == (3, "C\nwrong\n")
 
 
 @pytest.mark.parametrize(("path", "code"), [("absent", errno.ENOENT), (".", errno.EISDIR)])
 def test_a_write_tells_the_error_of_the_kernel(tmp_path: Path, path: str, code: int) -> None:
-    argv = [sys.executable, "-I", "-S", "-c", _driver.WRITE_SCRIPT, str(tmp_path / path), "x"]
-    assert _driver.bounded(argv, 10)[0] == code
+    argv = [sys.executable, "-I", "-S", "-c", _attributes.WRITE_SCRIPT, str(tmp_path / path), "x"]
+    assert _attributes.bounded(argv, 10)[0] == code

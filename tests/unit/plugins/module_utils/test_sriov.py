@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kvm.passthrough.plugins.module_utils import _driver, _pci, _sriov
+from ansible_collections.kvm.passthrough.plugins.module_utils import _attributes, _driver, _pci, _sriov
 from ansible_collections.kvm.passthrough.plugins.module_utils._errors import HostFailure, InvalidInput, Refused
 from ansible_collections.kvm.passthrough.plugins.module_utils._host_use import Use
 from ansible_collections.kvm.passthrough.plugins.module_utils._sriov import Device, Host, Request
@@ -360,17 +360,17 @@ class Kernel:
         self.hangs: int | None = None
 
     def run(self, argv: list[str], timeout: float) -> tuple[int, str]:
-        """Stands for _driver.bounded: attributes are read for real, and written in play."""
+        """Stands for _attributes.bounded: attributes are read for real, and written in play."""
         if argv[0] == "udevadm":
             self.calls.append(" ".join(argv))
             return 0, ""
-        if argv[4] is not _driver.WRITE_SCRIPT:
-            return _driver.bounded(argv, timeout)
+        if argv[4] is not _attributes.WRITE_SCRIPT:
+            return _attributes.bounded(argv, timeout)
         address, number = Path(argv[5]).parent.name, int(argv[6])
         assert argv[5] == f"{self.tree.root}/sys/bus/pci/devices/{address}/sriov_numvfs"
         self.calls.append(f"{address} < {number}")
         if number == self.hangs:
-            raise _driver.StuckError("")
+            raise _attributes.StuckError("")
         return self.written(address, number), ""
 
     def written(self, address: str, number: int) -> int:
@@ -594,7 +594,7 @@ def test_a_device_that_an_earlier_operation_still_holds(kernel: Kernel, monkeypa
     number = kernel.tree.device(A) / "sriov_numvfs"
     number.unlink()
     os.mkfifo(number)  # whoever opens it for reading waits for a writer
-    monkeypatch.setattr(_sriov, "LOOK_TIMEOUT", 1)
+    monkeypatch.setattr(_attributes, "LOOK_TIMEOUT", 1)
     with pytest.raises(HostFailure, match=f"does not tell the sriov_numvfs of {A} within 1 s: .*; reboot the host"):
         kernel.apply((A, 2))
 
@@ -607,7 +607,7 @@ def test_without_udevadm(kernel: Kernel) -> None:
 def test_udev_that_does_not_settle(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(argv: list[str], timeout: float) -> tuple[int, str]:
         if argv[0] == "udevadm":
-            raise _driver.StuckError("")
+            raise _attributes.StuckError("")
         return kernel.run(argv, timeout)
 
     result = _sriov.apply(str(kernel.tree.root), parse((A, 1)), False, False, shutil.move, "udevadm", None, run)
