@@ -14,6 +14,9 @@ description:
   - Tells which kernel modules may be blacklisted on a host when some of its PCI devices leave.
   - A module may be blacklisted only if every device that it could drive on that host leaves; a blacklist that also
     took the host's own network card from its driver would cut the host off.
+  - Cards that the collection knows (see P(kvm.passthrough.card_families#filter)) bring along the modules of former
+    kernels and of other stacks that could claim them, such as C(hisax) and DAHDI's C(wcb4xxp), whether they are
+    installed or not, if all cards leave that these could claim.
 positional: leaving
 options:
   _input:
@@ -45,7 +48,7 @@ _value:
       description: Modules of which every device leaves, sorted.
       type: list
       elements: str
-      sample: [hfcmulti]
+      sample: [hfc4s8s_l1, hfcmulti, qozap, wcb4xxp]
     kept:
       description: A sentence for each module that a staying device needs.
       type: list

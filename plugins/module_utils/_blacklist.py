@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import typing as t
 
+from ._card_facts import claimants
+
 Device = t.Mapping[str, t.Any]
 
 
@@ -15,18 +17,22 @@ def leaving_modules(devices: t.Iterable[Device], leaving: t.Iterable[Device]) ->
     """Split the modules that claim leaving devices, by whether a device that stays could need them.
 
     devices and leaving are entries of pci_facts. Returns blacklist, the modules of which every device leaves, and kept,
-    a plain sentence for each of the others, which names the device that stays.
+    a plain sentence for each of the others, which names the device that stays. A card of the catalogue brings along the
+    modules of former kernels and of other stacks that could claim it (hisax, wcb4xxp), if all such cards leave.
     """
     gone = {device["address"] for device in leaving}
     wanted: set[str] = set()
+    others: set[str] = set()
     for device in leaving:
         wanted.update(device["modules"])
+        others.update(claimants(device))
     staying: dict[str, str] = {}
     for device in devices:
         if device["address"] not in gone:
             for module in device["modules"]:
                 staying.setdefault(module, device["address"])
+            others -= claimants(device)
     return {
-        "blacklist": sorted(wanted - set(staying)),
+        "blacklist": sorted((wanted | others) - set(staying)),
         "kept": [f"{name} ({staying[name]} stays on the host and needs it)" for name in sorted(wanted & set(staying))],
     }

@@ -6,29 +6,28 @@
 
 Data alone. A family is what one kernel driver treats alike, and so what a user means who names a card by its label.
 The ids are those of the drivers' tables in Linux 6.12 (modules.alias), and of pci.ids for cards without a driver there.
+What follows from a family, such as its modules, is in _card_facts: only the controller asks for that, and what a
+module imports is compiled on every target with every task.
 """
 
 from __future__ import annotations
 
 import typing as t
-from dataclasses import dataclass
 
 from ._errors import InvalidInput
 
 
-@dataclass(frozen=True)
-class Family:
+class Family(t.NamedTuple):
     """Cards that differ in little but their label."""
 
     name: str
     about: str
     ids: t.Mapping[str, t.Sequence[str]]
-    """By id the subsystem ids that belong to the family, none for any; the id 1397:* means all devices of a vendor."""
+    """By id the subsystem ids that belong to the family, none for any."""
 
     def has(self, device: t.Mapping[str, t.Any]) -> bool:
         """Whether a device of pci_facts belongs to the family."""
-        own = device.get("id") or ""
-        subsystems = self.ids.get(own, self.ids.get(own[:5] + "*"))
+        subsystems = self.ids.get(device.get("id") or "")
         return subsystems is not None and (not subsystems or device.get("subsystem_id") in subsystems)
 
 
@@ -132,16 +131,42 @@ _DVB = (
     ),
     Family("saa7134", "Philips SAA7130, SAA7133, SAA7134 and SAA7135", _any(*_of("1131", "7130 7133 7134 7135"))),
     Family("saa7164", "NXP SAA7164: Hauppauge HVR-2200 and HVR-2205", _any("1131:7164")),
-    Family("ddbridge", "Digital Devices Cine, Octopus and MAX", _any("dd01:*")),
+    Family(
+        "ddbridge",
+        "Digital Devices Cine, Octopus and MAX",
+        _any(
+            *_of("dd01", "0002 0003 0005 0006 0007 0008 0009 0011 0012 0013"),
+            *_of("dd01", "0201 0203 0210 0220 0320 0321 0322 0323 0328 0329"),
+        ),
+    ),
     Family(
         "smipcie",
         "DVBSky S950, S952 and T9580 V3, TechnoTrend S2-4200 Twin",
         {"1ade:3038": (*_of("4254", "0550 0552 5580"), "13c2:3016")},
     ),
-    Family("ngene", "Micronas nGene", _any("18c3:0720")),
-    Family("mantis", "Twinhan, TechniSat and TerraTec with a Mantis bridge", _any("1822:4e35")),
+    Family(
+        "ngene",
+        "Micronas nGene: Linux4Media cineS2 and Satix-S2, Digital Devices DuoFlex, TerraTec, AVerMedia",
+        {
+            "18c3:0720": (
+                *_of("18c3", "ab04 ab05 abc3 abc4 db01 db02 dd00 dd10 dd20"),
+                *("1461:062e", "153b:1167"),
+            )
+        },
+    ),
+    Family(
+        "mantis",
+        "Twinhan, TechniSat and TerraTec with a Mantis or Hopper bridge",
+        {
+            "1822:4e35": (
+                *_of("1822", "0008 0014 0016 0024 0028 0031 0043"),
+                *_of("1ae4", "0001 0002 0003"),
+                *_of("153b", "1178 1179"),
+            )
+        },
+    ),
     Family("flexcop", "TechniSat AirStar, CableStar and SkyStar 2", _any("13d0:2103")),
-    Family("dm1105", "SDMC DM1105", _any("195d:1105")),
+    Family("dm1105", "SDMC DM1105", _any("195d:1105", "109f:036f")),
     Family("pluto2", "SCM Pluto2", _any("0432:0001")),
     Family("netup-unidvb", "NetUP Universal Dual DVB-CI", _any("1b55:18f6", "1b55:18f7")),
     Family("tbsecp3", "TurboSight TBS, for which the kernel has no driver of its own", _any("544d:6178")),

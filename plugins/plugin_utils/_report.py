@@ -21,7 +21,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ansible_collections.kvm.passthrough.plugins.module_utils import _interrupts, _verdict
+from ansible_collections.kvm.passthrough.plugins.module_utils import _card_facts, _interrupts, _verdict
 
 from . import _records
 from ._records import Record
@@ -51,7 +51,7 @@ _DEVICE = (
 )
 _KIND = (
     *("id", "subsystem_id", "class", "revision", "vendor_name", "device_name", "subsystem_name", "class_name"),
-    *("modules", "bridge", "pcie_type", "bars", "reset_methods", "boot_vga", "total_vfs"),
+    *("modules", "bridge", "pcie_type", "bars", "reset_methods", "boot_vga", "total_vfs", "card", "card_about"),
 )
 _FINDING = ("check", "severity", "message", "evidence", "symptom", "remedy", "repaired_by")
 _LINE = ("irq", "count", "chip", "trigger", "actions", "devices", "unconfirmed", "shared")
@@ -209,12 +209,15 @@ class _Tables:
     def _kind(self, device: t.Mapping[str, t.Any]) -> int | None:
         """What two devices of the same hardware have in common."""
         bars = [f"{region['type']} {region['size']}" for region in device.get("bars") or () if region.get("size")]
+        card = _card_facts.family_of(device)
         values = {
             **device,
             "modules": ", ".join(device.get("modules") or ()) or None,
             "bars": ", ".join(bars) or None,
             "reset_methods": None if device.get("reset_methods") is None else ", ".join(device["reset_methods"]),
             "total_vfs": (device.get("sriov") or {}).get("total_vfs"),
+            "card": card and card.name,
+            "card_about": card and card.about,
         }
         return self._kinds(tuple(values.get(key) for key in _KIND))
 

@@ -128,6 +128,15 @@ def test_a_finding_says_what_to_do(page: Page) -> None:
     assert page.focus().tag_name == "summary"
 
 
+def test_a_card_of_the_catalogue_says_so(page: Page) -> None:
+    page.write(fleet(1)).open("#/host/hv0001.example.org/0000:05:00.0")
+    [card] = page.all("details.row[open]")
+    assert "hfc-4s Cologne Chip HFC-4S, two or four S0 ports: beroNet BN2S0" in card.text.replace("\n", " ")
+    page.open("#/host/hv0001.example.org/0000:01:00.0")
+    [uplink] = page.all("details.row[open]")
+    assert "Card family" not in uplink.text
+
+
 def test_what_prepare_repairs(page: Page) -> None:
     page.write(fleet(12)).open("#/host/hv0004.example.org")
     assert page.texts(".repaired") == ["kvm.passthrough.prepare does this"]
@@ -162,6 +171,8 @@ def test_the_fleet(page: Page) -> None:
     [
         ("hv0007", ["hv0007.example.org"]),
         ("1397:08b4 group_viable", ["hv0001.example.org", "hv0006.example.org", "hv0011.example.org"]),
+        ("winTV-nova quadBRI", []),
+        ("saa7146-budget-ci", ["hv0001.example.org", "hv0006.example.org", "hv0011.example.org"]),
         ("FRITZ", ["hv0001.example.org", "hv0006.example.org", "hv0011.example.org"]),
         ("mlx5_core", ["hv0008.example.org"]),
         ("fax5", ["hv0006.example.org"]),

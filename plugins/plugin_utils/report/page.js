@@ -98,7 +98,7 @@
     if (device.text === undefined) {
       const { kind, host, group } = device;
       const parts = [host.name, device.address, kind.id, kind.subsystem_id, kind.vendor_name, kind.device_name];
-      parts.push(kind.subsystem_name, kind.class_name, kind.modules, device.driver, device.slot);
+      parts.push(kind.subsystem_name, kind.class_name, kind.modules, kind.card, kind.card_about, device.driver, device.slot);
       if (group !== null) parts.push(`group ${group}`);
       if (device.line !== null) parts.push(`irq ${device.line}`);
       for (const claim of claims(device)) parts.push(claim.guest);
@@ -642,6 +642,7 @@
       device.findings.length > 0 ? findings(device.findings) : h("p", { class: "quiet" }, "Nothing stands in the way."),
       h("dl", { class: "fields" },
         row("Id", mono(kind.id || "unknown"), kind.subsystem_id && [", card ", mono(kind.subsystem_id)]),
+        row("Card family", kind.card && mono(kind.card), h("span", { class: "quiet" }, ` ${kind.card_about}`)),
         row("Class", kind.class_name || "unknown", kind.class && [" ", mono(kind.class)]),
         row("Driver", device.driver ? mono(device.driver) : "none", device.driver_override && [", only ", mono(device.driver_override), " may bind"],
           kind.modules && h("span", { class: "quiet" }, ` claimed by ${kind.modules}`)),

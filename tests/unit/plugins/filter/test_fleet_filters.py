@@ -115,7 +115,7 @@ def test_host_staying() -> None:
     devices = [{"address": "0000:06:00.0", "id": "1397:08b4", "driver": "vfio-pci", "modules": ["hfcmulti"]}]
     assert call({**VERDICT, "ansible_facts": {"pci_devices": devices}}, ["06:00.0"], ["fax1"]) == {
         "addresses": ["0000:06:00.0"],
-        "modules": ["hfcmulti"],
+        "modules": ["hfc4s8s_l1", "hfcmulti", "qozap", "wcb4xxp"],
         "functions": [],
         "pending": [],
     }

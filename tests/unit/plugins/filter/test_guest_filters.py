@@ -34,3 +34,5 @@ def test_pci_leaving_modules() -> None:
     call = pci_leaving_modules.FilterModule().filters()["pci_leaving_modules"]
     card = {"address": "0000:06:00.0", "modules": ["hfcmulti"]}
     assert call([card], [card]) == {"blacklist": ["hfcmulti"], "kept": []}
+    card["id"] = "1397:08b4"
+    assert call([card], [card]) == {"blacklist": ["hfc4s8s_l1", "hfcmulti", "qozap", "wcb4xxp"], "kept": []}

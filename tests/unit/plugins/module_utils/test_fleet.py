@@ -460,7 +460,7 @@ MACHINE = [
     ("keep", "released", "expected"),
     [
         ([], ["fax1", "dvb1"], ([], [], [], [DVB1, VF0, ISDN])),
-        ([ISDN], ["dvb1"], ([ISDN], ["hfcmulti"], [], [DVB1, VF0])),
+        ([ISDN], ["dvb1"], ([ISDN], ["hfc4s8s_l1", "hfcmulti", "qozap", "wcb4xxp"], [], [DVB1, VF0])),
         ([DVB1], ["fax1"], ([DVB1], [], [], [ISDN])),
         ([{"id": "1131:7146"}], ["fax1"], ([DVB1, DVB2], ["budget_av"], [], [ISDN])),
         ([VF1, 4860.0, "09:00.0"], ["dvb1"], ([VF1], [], [{"address": PF, "num_vfs": 2}], [DVB1, VF0])),

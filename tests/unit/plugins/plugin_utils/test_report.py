@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.kvm.passthrough.plugins.module_utils._cards import FAMILIES
 from ansible_collections.kvm.passthrough.plugins.plugin_utils import _records, _report
 from ansible_collections.kvm.passthrough.tests.page.fleet import fleet, judged
 from ansible_collections.kvm.passthrough.tests.unit.machines import bridge, device
@@ -66,11 +67,24 @@ def test_a_device_in_the_page(tmp_path: Path) -> None:
     assert found["sharers"] == ["i801_smbus", "0000:00:1f.4"]
     kind = dict(zip(shared["fields"]["kind"], shared["kinds"][found["kind"]]))
     assert (kind["id"], kind["device_name"]) == ("1397:08b4", "ISDN network Controller [HFC-4S]")
+    assert (kind["card"], kind["card_about"]) == ("hfc-4s", FAMILIES["hfc-4s"].about)
     findings = [dict(zip(shared["fields"]["finding"], shared["findings"][number])) for number in found["findings"]]
     texts = [shared["texts"][finding["message"]] for finding in findings]
     assert "0000:05:00.0 is held by the running guest fax0" in texts
     assert shared["checks"]["group_viable"]
     assert "reserved" not in host["kvm"]["iommu"]
+
+
+def test_most_devices_are_of_no_family(tmp_path: Path) -> None:
+    _report.write(tmp_path, [record()])
+    shared = embedded(tmp_path)[-1]
+    kinds = [dict(zip(shared["fields"]["kind"], values)) for values in shared["kinds"]]
+    assert {kind["id"]: kind["card"] for kind in kinds if kind["card"]} == {
+        "1397:08b4": "hfc-4s",
+        "1244:0a00": "fritz-pci",
+        "1131:7146": "saa7146-budget-ci",
+    }
+    assert {kind["card_about"] for kind in kinds if not kind["card"]} == {None}
 
 
 def test_what_hosts_have_in_common_is_there_once(tmp_path: Path) -> None:
