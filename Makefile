@@ -57,15 +57,15 @@ page: tree ## The report in a browser without a screen
 
 .PHONY: lab
 lab: verdict ## A real host in software: verdict; guests that follow the inventory, reboot, release (Molecule)
-	cd $(TREE) && KVM_PASSTHROUGH_LAB=molecule molecule test --no-command-borders
+	cd $(TREE) && KVM_PASSTHROUGH_LAB=molecule tests/scenario default
 
 .PHONY: guests
 guests: tree ## The same with more guests and what takes long: cloud-init, killed runs, attempts to lose a disk (Molecule)
-	cd $(TREE) && KVM_PASSTHROUGH_LAB=molecule molecule test --scenario-name guests --no-command-borders
+	cd $(TREE) && KVM_PASSTHROUGH_LAB=molecule tests/scenario guests
 
 .PHONY: verdict
 verdict: tree ## Two hosts in software: the verdict, and what happens to those who do not believe it (Molecule)
-	cd $(TREE) && KVM_PASSTHROUGH_LAB=molecule molecule test --scenario-name verdict --no-command-borders
+	cd $(TREE) && KVM_PASSTHROUGH_LAB=molecule tests/scenario verdict
 
 .PHONY: bench
 bench: tree ## What the collection promises about its speed, as ratios in one run
@@ -75,6 +75,8 @@ bench: tree ## What the collection promises about its speed, as ratios in one ru
 docs: tree ## Write the pages that are made from the code
 	PYTHONPATH=$(ROOT) python $(TREE)/tests/docs/checks.py > docs/docsite/rst/reference_checks.rst.new
 	mv docs/docsite/rst/reference_checks.rst.new docs/docsite/rst/reference_checks.rst
+	PYTHONPATH=$(ROOT) python $(TREE)/tests/docs/cards.py > docs/docsite/rst/reference_cards.rst.new
+	mv docs/docsite/rst/reference_cards.rst.new docs/docsite/rst/reference_cards.rst
 
 .PHONY: build
 build: setup ## The collection as a tar file, as Galaxy takes it

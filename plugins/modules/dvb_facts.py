@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: dvb_facts
 short_description: Every DVB adapter of a machine, and what it can receive
-version_added: 0.1.0
+version_added: 0.4.0
 author:
   - The kvm.passthrough authors (@kvm-passthrough)
 description:
