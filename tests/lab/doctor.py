@@ -14,7 +14,7 @@ from pathlib import Path
 
 import images
 import store
-from machine import MEMORY_MIB
+from profiles import DEFAULT, PROFILES
 
 _PACKAGES = {
     "mmdebstrap": "mmdebstrap",
@@ -37,8 +37,8 @@ class Report(t.NamedTuple):
     problems: list[str]
 
 
-def examine() -> Report:
-    """Look at everything that a lab needs of this machine."""
+def examine(cards: str = DEFAULT) -> Report:
+    """Look at everything that a lab with these cards needs of this machine."""
     found: list[str] = []
     problems: list[str] = []
     if platform.system() != "Linux" or platform.machine() != "x86_64":
@@ -56,11 +56,11 @@ def examine() -> Report:
     elif subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode != 0:
         problems.append("mounts are not allowed here (unshare --mount): use a real machine or a privileged container")
     found.append(f"Debian mirror: {images.mirror() or 'the default of mmdebstrap'}")
-    problems += _room(found)
+    problems += _room(PROFILES[cards].memory, found)
     return Report(found, problems)
 
 
-def _room(found: list[str]) -> list[str]:
+def _room(memory: int, found: list[str]) -> list[str]:
     """Return what is too small."""
     problems = []
     folder = store.cache()
@@ -72,6 +72,6 @@ def _room(found: list[str]) -> list[str]:
     meminfo = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
     available = int(meminfo["MemAvailable"].split()[0]) >> 10
     found.append(f"memory: {available} MiB available")
-    if available < MEMORY_MIB:
-        problems.append(f"{available} MiB of memory available, a lab takes up to {MEMORY_MIB}: end something big")
+    if available < memory:
+        problems.append(f"{available} MiB of memory available, this lab takes up to {memory}: end something big")
     return problems

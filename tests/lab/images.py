@@ -33,30 +33,40 @@ _GRUB_CORE = ["biosdisk", "part_msdos", "ext2", "normal"]
 
 
 class Recipe(t.NamedTuple):
-    """One image: its packages, files and configure.sh are in recipes/NAME."""
+    """One image. Packages, files and configure.sh of what is followed are in recipes/."""
 
     name: str
-    parent: str | None
+    parent: str | None  # not an image with a disk: its root is gone
+    follows: tuple[str, ...]  # folders of recipes/, in order
     disk_gib: int = 0  # 0: no disk, only a root folder; space is used only where it is written
     backports: bool = False  # take the packages from the release's backports
-    after: str | None = None  # a recipe that is followed first; that of a disk cannot be the parent, its root is gone
+    suite: str = SUITE  # Debian's release; that of the parent
 
     @property
     def folders(self) -> list[Path]:
-        """Return the folders of the recipes to follow, in order."""
-        return [RECIPES / name for name in (self.after, self.name) if name]
+        """Return the folders of the recipes to follow."""
+        return [RECIPES / name for name in self.follows]
 
 
 _ALL = {
     recipe.name: recipe
     for recipe in (
-        Recipe("base", None),
-        Recipe("qemu", "base", backports=True),
-        Recipe("host", "base", disk_gib=12),
-        Recipe("guest", "base", disk_gib=4),
-        Recipe("cloud", "base", disk_gib=4, after="guest"),
+        Recipe("base", None, ("base",)),
+        Recipe("qemu", "base", ("qemu",), backports=True),
+        Recipe("host", "base", ("host",), disk_gib=12),
+        Recipe("guest", "base", ("guest",), disk_gib=4),
+        Recipe("cloud", "base", ("guest", "cloud"), disk_gib=4),
+        Recipe("guest-vidtv", "base", ("guest", "vidtv"), disk_gib=4),
+        # Machines that are not nested: what a guest is to a role, without a host around it.
+        Recipe("plain-trixie", "base", ("plain",), disk_gib=6),
+        Recipe("vidtv-trixie", "base", ("plain", "vidtv"), disk_gib=6),
+        Recipe("base-bookworm", None, ("base",), suite="bookworm"),
+        Recipe("plain-bookworm", "base-bookworm", ("plain",), disk_gib=6, suite="bookworm"),
+        Recipe("base-bullseye", None, ("base",), suite="bullseye"),
+        Recipe("plain-bullseye", "base-bullseye", ("plain",), disk_gib=6, suite="bullseye"),
     )
 }
+_USUAL = ("qemu", "host", "guest", "cloud")  # what `build` builds; the others come when a lab wants them
 
 
 class Image(t.NamedTuple):
@@ -74,13 +84,14 @@ class Image(t.NamedTuple):
         return self.folder / "disk.raw"
 
 
-def ensure(names: t.Collection[str] = tuple(_ALL), *, again: bool = False) -> dict[str, Image]:
-    """Return these images, building those that are missing; the base, which all are made of, is always among them.
+def ensure(names: t.Collection[str] = _USUAL, *, again: bool = False) -> dict[str, Image]:
+    """Return these images, building those that are missing; those that they are made of are among them.
 
     They stay locked against pruning until this process ends or `release` is called.
     """
     keys = _keys()
-    return {name: _ensure(recipe, keys, again) for name, recipe in _ALL.items() if name in ("base", *names)}
+    wanted = {*names, *(_ALL[name].parent for name in names)}
+    return {name: _ensure(recipe, keys, again) for name, recipe in _ALL.items() if name in wanted}
 
 
 def release() -> None:
@@ -160,11 +171,11 @@ def _bootstrap(recipe: Recipe, root: Path, log: Path) -> None:
         "--skip=cleanup/apt/lists",
         f"--setup-hook=cp -a '{files}/.' \"$1\"",
         f"--essential-hook={debconf}",
-        SUITE,
+        recipe.suite,
         str(root),
-        *_sources(),
+        *_sources(recipe.suite),
     ]
-    with Step(f"{recipe.name}: unpacking Debian {SUITE}") as step:
+    with Step(f"{recipe.name}: unpacking Debian {recipe.suite}") as step:
         sandbox.run(step, argv, log)
     shutil.rmtree(files)
 
@@ -179,15 +190,15 @@ def _derive(recipe: Recipe, parent: Path, root: Path, log: Path) -> None:
         with Step(f"{recipe.name}: installing packages") as step:
             script = "apt-get --yes --quiet install " + " ".join(packages)
             if recipe.backports:
-                _add_backports(root)
-                script = f"apt-get update && {script} --target-release {SUITE}-backports || {script}"
+                _add_backports(root, recipe.suite)
+                script = f"apt-get update && {script} --target-release {recipe.suite}-backports || {script}"
             sandbox.run(step, sandbox.enter(root, ["sh", "-ec", f"{script}\napt-get clean"]), log)
 
 
-def _add_backports(root: Path) -> None:
+def _add_backports(root: Path, suite: str) -> None:
     """Add the backports of the mirror that the base came from; a mirror without them does no harm."""
     lines = (root / "etc/apt/sources.list").read_text().splitlines()
-    found = [line.replace(f" {SUITE} ", f" {SUITE}-backports ") for line in lines if f" {SUITE} " in line]
+    found = [line.replace(f" {suite} ", f" {suite}-backports ") for line in lines if f" {suite} " in line]
     (root / "etc/apt/sources.list.d/backports.list").write_text("\n".join(found) + "\n")
 
 
@@ -289,13 +300,14 @@ def _remove(path: Path) -> None:
 def _keys() -> dict[str, str]:
     """Return the key of every image: a hash of all that goes into it."""
     common = hashlib.sha256()
-    parts = [SUITE, ARCHITECTURE, *_sources(), store.ssh_key().with_suffix(".pub").read_text()]
+    parts = [ARCHITECTURE, store.ssh_key().with_suffix(".pub").read_text()]
     for part in [*parts, Path(__file__).read_text()]:
         common.update(part.encode() + b"\0")
     keys: dict[str, str] = {}
+    sources = {suite: _sources(suite) for suite in {recipe.suite for recipe in _ALL.values()}}
     for recipe in _ALL.values():
         key = common.copy()
-        key.update(repr((recipe, keys.get(recipe.parent or ""))).encode())
+        key.update(repr((recipe, sources[recipe.suite], keys.get(recipe.parent or ""))).encode())
         for path in [path for folder in recipe.folders for path in sorted(folder.rglob("*"))]:
             if path.is_file():
                 executable = bool(path.stat().st_mode & 0o100)
@@ -304,35 +316,37 @@ def _keys() -> dict[str, str]:
     return keys
 
 
-def _sources() -> list[str]:
-    """Return the lines of the images' sources.list: this machine's own Debian mirror, with the lab's release.
+def _sources(suite: str) -> list[str]:
+    """Return the lines of an image's sources.list: this machine's own Debian mirror, with the image's release.
 
-    A machine without one (Ubuntu) gives an empty list, and mmdebstrap falls back on its own default.
+    A machine without one (Ubuntu) gives an empty list, and mmdebstrap falls back on its own default. A release that has
+    had its time has no -updates any more.
     """
     option = f"[signed-by={KEYRING}] " if KEYRING.exists() else ""
     chosen = os.environ.get("KVM_PASSTHROUGH_MIRROR")
     if chosen:
-        return [f"deb {option}{chosen} {SUITE} main"]
+        return [f"deb {option}{chosen} {suite} main"]
     if not shutil.which("apt-get"):
         return []
     argv = ["apt-get", "indextargets", "--format", "$(ORIGIN)|$(LABEL)|$(REPO_URI)|$(SUITE)|$(CODENAME)|$(COMPONENT)"]
     listed = subprocess.run(argv, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
     found: dict[str, str] = {}
     for line in sorted(set(listed.stdout.splitlines())):
-        origin, label, uri, suite, codename, component = line.split("|")
+        origin, label, uri, archive, codename, component = line.split("|")
         if origin != "Debian" or component != "main" or label not in ("Debian", "Debian-Security"):
             continue
         for kind in ("-security", "-updates", ""):
             if codename.endswith(kind):
-                if not suite.endswith("-backports"):
+                if not archive.endswith("-backports"):
                     found.setdefault(kind, uri)
                 break
     if "" not in found:
         return []
-    return [f"deb {option}{found[kind]} {SUITE}{kind} main" for kind in ("", "-updates", "-security") if kind in found]
+    kinds = ("", "-updates", "-security") if suite == SUITE else ("", "-security")
+    return [f"deb {option}{found[kind]} {suite}{kind} main" for kind in kinds if kind in found]
 
 
 def mirror() -> str | None:
     """Return the mirror's address, if this machine names one."""
-    lines = _sources()
+    lines = _sources(SUITE)
     return lines[0].split("] ")[-1].removeprefix("deb ").split()[0] if lines else None

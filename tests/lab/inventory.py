@@ -60,7 +60,7 @@ def inventory(profile: Profile, folder: Path, key: Path, port: int) -> str:
     hypervisor = {**common, "ansible_host": "127.0.0.1", "ansible_port": port}
     if profile.functions:
         hypervisor["kvm_host_sriov"] = profile.sriov()
-    groups: dict[str, t.Any] = {"kvm_hosts": {"hosts": {profile.host: hypervisor}}}
+    groups: dict[str, t.Any] = {profile.group: {"hosts": {profile.host: hypervisor}}}
     if profile.guests:
         guests = {guest.name: _guest(guest, common, profile, key) for guest in profile.guests}
         groups["kvm_guests"] = {"hosts": guests}

@@ -92,8 +92,9 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--cards", default=DEFAULT, choices=PROFILES, help=f"cards of the host (default: {DEFAULT})")
     named("inventory", _inventory, "print the lab's Ansible inventory")
     shell = named("shell", _shell, "open a shell on the host or a guest, or run a command there")
-    shell.usage = "%(prog)s [-h] [--name NAME] {host,guest,cloud} [-- COMMAND ...]"
-    shell.add_argument("where", choices=("host", "guest", "cloud"))
+    guests = sorted({guest.name for profile in PROFILES.values() for guest in profile.guests if guest.address})
+    shell.usage = f"%(prog)s [-h] [--name NAME] {{{','.join(['host', *guests])}}} [-- COMMAND ...]"
+    shell.add_argument("where", choices=("host", *guests))
     shell.add_argument("command", nargs="*", metavar="COMMAND", help="one word is a shell line, several are a command")
     named("reset", _reset, "put the lab back to the clean image, and boot it again if it was running")
     down = named("down", _down, "stop a lab and remove its disk")
@@ -106,9 +107,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _require() -> None:
+def _require(cards: str = DEFAULT) -> None:
     """Refuse to start something that this machine cannot bear."""
-    problems = doctor.examine().problems
+    problems = doctor.examine(cards).problems
     if problems:
         raise LabError("; ".join(problems))
 
@@ -132,7 +133,7 @@ def _build(arguments: argparse.Namespace) -> int:
 def _up(arguments: argparse.Namespace) -> int:
     known = labs.find(arguments.name)
     if not (known and known.running):
-        _require()
+        _require(arguments.cards)
     lab = labs.up(arguments.name, arguments.cards)
     say(f"lab {lab.name} is up ({lab.accelerator}, cards {lab.cards}); inventory: {lab.inventory}")
     return 0
@@ -179,7 +180,7 @@ def _run(arguments: argparse.Namespace) -> int:
     known = labs.find(arguments.name)
     if known and known.running:
         raise LabError(f"lab {arguments.name} is up already, and run would stop it: use another --name")
-    _require()
+    _require(arguments.cards)
     try:
         lab = labs.up(arguments.name, arguments.cards)
         return _call(arguments.command, {**os.environ, "ANSIBLE_INVENTORY": str(lab.inventory)})

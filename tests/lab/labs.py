@@ -72,7 +72,8 @@ class Lab(t.NamedTuple):
 
 def _needed(cards: str) -> set[str]:
     """Return the images that a lab with these cards works with."""
-    return {"qemu", "host", *PROFILES[cards].images}
+    profile = PROFILES[cards]
+    return {"qemu", profile.system, *profile.images}
 
 
 def _check(name: str) -> None:
@@ -160,7 +161,7 @@ def up(name: str, cards: str) -> Lab:
             built = images.ensure(_needed(cards))
             with Step(f"lab {name}: starting") as step:
                 accelerator = machine.accelerator(built["qemu"], step)
-                entries = {key: image.entry for key, image in built.items() if key != "base"}
+                entries = {key: image.entry for key, image in built.items() if key in _needed(cards)}
                 lab = Lab(name, str(uuid.uuid4()), cards, accelerator, machine.free_port(), entries)
                 lab = _boot(lab, step)
             if images.built:
@@ -184,7 +185,7 @@ def reset(name: str) -> Lab:
         was_running = lab.running
         with Step(f"lab {name}: back to the clean image") as step:
             machine.stop(lab.token)
-            machine.new_disk(lab.folder, lab.image_folders())
+            machine.new_disk(PROFILES[lab.cards], lab.folder, lab.image_folders())
             if not was_running:
                 return lab
         try:
@@ -208,13 +209,14 @@ def _boot(lab: Lab, step: Step) -> Lab:
     lab.folder.mkdir(exist_ok=True)
     (lab.folder / "cp").mkdir(mode=0o700, exist_ok=True)
     built = lab.image_folders()
+    profile = PROFILES[lab.cards]
     for attempt in range(_START_ATTEMPTS):
         lab.write()
         step.at("starting QEMU")
-        machine.new_disk(lab.folder, built)
+        machine.new_disk(profile, lab.folder, built)
         try:
-            argv = machine.command(PROFILES[lab.cards], lab.accelerator, lab.token, lab.port)
-            machine.start(lab.folder, built, argv)
+            argv = machine.command(profile, lab.accelerator, lab.token, lab.port)
+            machine.start(profile, lab.folder, built, argv, lab.token)
             break
         except LabError as error:
             if "host forwarding" not in str(error) or attempt + 1 == _START_ATTEMPTS:

@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 import typing as t
 from pathlib import Path
@@ -20,11 +23,12 @@ from images import Image
 from profiles import UPLINK_MAC, Card, Profile
 from ui import LabError, Step, last_lines
 
-MEMORY_MIB = 4096
-CPUS = 2
 BOOT_SECONDS = 600.0  # software emulation on a busy machine takes its time
 _PROBE_SECONDS = 20.0
 _PROBE_END = b"Unable to mount root fs"  # the kernel came through all of its own start
+
+_CARD = Path(__file__).resolve().with_name("card.py")
+_VFIO_USER = (10, 1)  # the first QEMU that takes a program for a card
 
 _LAB = "/run/lab"
 _IMAGES = "/run/images"
@@ -75,24 +79,33 @@ def _kvm_boots(qemu: Image) -> bool:
     return _PROBE_END in done.stdout
 
 
-def new_disk(folder: Path, images: t.Mapping[str, Image]) -> None:
-    """Give the lab a clean disk: an empty overlay on the host image."""
-    argv = ["qemu-img", "create", "-q", "-f", "qcow2"]
-    argv += ["-F", "raw", "-b", f"{_IMAGES}/host/disk.raw", f"{_LAB}/disk.qcow2"]
-    binds = [sandbox.Bind(images["host"].folder, f"{_IMAGES}/host"), sandbox.Bind(folder, _LAB, writable=True)]
+def new_disk(profile: Profile, folder: Path, images: t.Mapping[str, Image]) -> None:
+    """Give the lab clean disks: an empty overlay on its system's image, and empty ones."""
+    system = f"{_IMAGES}/{profile.system}"
+    binds = [sandbox.Bind(images[profile.system].folder, system), sandbox.Bind(folder, _LAB, writable=True)]
+    create = ["qemu-img", "create", "-q", "-f", "qcow2"]
+    argv = [*create, "-F", "raw", "-b", f"{system}/disk.raw", f"{_LAB}/disk.qcow2"]
     sandbox.output(images["qemu"].root, argv, binds)
+    for serial, size in profile.disks:
+        sandbox.output(images["qemu"].root, [*create, f"{_LAB}/{serial}.qcow2", size], binds)
 
 
 def command(profile: Profile, accelerator_: str, token: str, port: int) -> list[str]:
     """Return QEMU's command line. The token marks the process as this lab's; nothing else has it."""
     argv = ["qemu-system-x86_64", "-name", "hypervisor", "-uuid", token, "-nodefaults", "-display", "none"]
-    argv += ["-m", str(MEMORY_MIB), "-smp", str(CPUS), "-rtc", "base=utc"]
+    argv += ["-m", str(profile.memory), "-smp", str(profile.cpus), "-rtc", "base=utc"]
     if accelerator_ == "kvm":
         argv += ["-accel", "kvm", "-cpu", "host"]
     else:
         # TCG emulates AMD's SVM, so that the lab host has a KVM of its own; `-cpu max` makes its kernel panic.
-        argv += ["-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "EPYC,+svm,+npt"]
-    argv += ["-machine", "q35,kernel-irqchip=split"]
+        cpu = "EPYC,+svm,+npt" if profile.nests else "EPYC,-svm"
+        argv += ["-accel", "tcg,thread=multi,tb-size=1024", "-cpu", cpu]
+    board = "q35,kernel-irqchip=split"
+    if any(card.program for card in profile.cards):
+        # A program that is a card has to be given the machine's memory.
+        argv += ["-object", f"memory-backend-memfd,id=memory,size={profile.memory}M,share=on"]
+        board += ",memory-backend=memory"
+    argv += ["-machine", board]
     if profile.iommu:
         argv += ["-device", "intel-iommu,intremap=on,caching-mode=on"]
     argv += ["-chardev", f"socket,id=console,path={_LAB}/console.sock,server=on,wait=off,logfile={_LAB}/console.log"]
@@ -100,7 +113,11 @@ def command(profile: Profile, accelerator_: str, token: str, port: int) -> list[
     argv += _disk("system", f"file={_LAB}/disk.qcow2,format=qcow2,cache=unsafe,discard=unmap", "addr=0x8,bootindex=0")
     for slot, name in enumerate(profile.images, 0x9):
         drive = f"file={_IMAGES}/{name}/disk.raw,format=raw,read-only=on"
+        # Of a serial number, 20 characters are kept.
         argv += _disk(name, drive, f"addr={slot:#x},serial={name}-image")
+    for slot, (serial, _size) in enumerate(profile.disks, 0x9 + len(profile.images)):
+        drive = f"file={_LAB}/{serial}.qcow2,format=qcow2,cache=unsafe,discard=unmap"
+        argv += _disk(serial, drive, f"addr={slot:#x},serial={serial}")
     argv += ["-netdev", f"user,id=uplink,hostfwd=tcp:127.0.0.1:{port}-:22"]
     argv += ["-device", f"{profile.uplink},bus=pcie.0,addr=0x2,netdev=uplink,mac={UPLINK_MAC}"]
     return argv + _cards(profile)
@@ -117,6 +134,9 @@ def _cards(profile: Profile) -> list[str]:
         if port in profile.conventional_ports:
             argv += ["-device", f"pcie-pci-bridge,id=conventional{port},bus=port{port}"]
     for card in profile.cards:
+        if card.program is not None:
+            argv += ["-device", json.dumps(_program_device(card))]
+            continue
         device = f"{card.device},id={card.name},{_place(card)}"
         if card.subnet:
             argv += ["-netdev", f"user,id=net-{card.name},net={card.subnet},restrict=on"]
@@ -125,14 +145,22 @@ def _cards(profile: Profile) -> list[str]:
     return argv
 
 
+def _program_device(card: Card) -> dict[str, t.Any]:
+    """Return the device of a card that is a program; QEMU takes the socket's address in this form only."""
+    place = dict(setting.split("=") for setting in _place(card).split(","))
+    socket_ = {"type": "unix", "path": f"{_LAB}/{card.name}.sock"}
+    return {"driver": card.device, "id": card.name, **place, "socket": socket_}
+
+
 def _place(card: Card) -> str:
     if card.slot is None:
         return f"bus=port{card.port}"
     return f"bus={'pcie.0' if card.port is None else f'conventional{card.port}'},addr={card.slot:#x}"
 
 
-def start(folder: Path, images: t.Mapping[str, Image], argv: t.Sequence[str]) -> None:
+def start(profile: Profile, folder: Path, images: t.Mapping[str, Image], argv: t.Sequence[str], token: str) -> None:
     """Start QEMU and return once it runs; its mounts and files go with it."""
+    _start_cards(profile, folder, images["qemu"], token)
     binds = [sandbox.Bind(folder, _LAB, writable=True)]
     binds += [sandbox.Bind(image.folder, f"{_IMAGES}/{name}") for name, image in images.items()]
     for name in ("console.log", "console.sock", "monitor.sock"):
@@ -149,8 +177,47 @@ def start(folder: Path, images: t.Mapping[str, Image], argv: t.Sequence[str]) ->
         )
     while not (folder / "monitor.sock").exists():
         if process.poll() is not None:
+            stop(token)  # cards that wait for it
             raise LabError(f"QEMU did not start: {' | '.join(last_lines(log, 4))}")
         time.sleep(0.05)
+
+
+def _start_cards(profile: Profile, folder: Path, qemu: Image, token: str) -> None:
+    """Start the programs that are cards of this profile, and return once they listen; they end with QEMU."""
+    programs = {card.name: card.program for card in profile.cards if card.program is not None}
+    if programs and not (version := _qemu_version(qemu)) >= _VFIO_USER:
+        raise LabError(
+            f"cards made of software need QEMU {_text(_VFIO_USER)}, the lab has {_text(version)}: use a mirror with"
+            " Debian's backports (KVM_PASSTHROUGH_MIRROR), and rebuild with: build --again"
+        )
+    for name, arguments in programs.items():
+        listening = folder / f"{name}.sock"
+        listening.unlink(missing_ok=True)
+        log = folder / f"{name}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                # A socket's path is short: relative to the lab's folder.
+                [sys.executable, str(_CARD), listening.name, *arguments, "--token", token],
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        while not listening.exists():
+            if process.poll() is not None:
+                stop(token)
+                raise LabError(f"card {name} did not start: {' | '.join(last_lines(log, 4))}")
+            time.sleep(0.02)
+
+
+def _qemu_version(qemu: Image) -> tuple[int, ...]:
+    said = sandbox.output(qemu.root, ["qemu-system-x86_64", "--version"])
+    return tuple(int(part) for part in re.findall(r"version (\d+)\.(\d+)", said)[0])
+
+
+def _text(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
 
 
 def free_port() -> int:
@@ -175,7 +242,7 @@ def processes(token: str) -> list[int]:
 
 
 def stop(token: str) -> None:
-    """Stop the lab's QEMU at once; its disk is thrown away anyway."""
+    """Stop the lab's QEMU and its cards at once; its disk is thrown away anyway."""
     deadline = time.monotonic() + 30.0
     while running := processes(token):
         if time.monotonic() > deadline:

@@ -26,6 +26,7 @@ class Card(t.NamedTuple):
     slot: int | None = None  # on the conventional bus behind the port, or on the root bus
     mac: str | None = None
     subnet: str | None = None  # whoever drives the card gets .15 of it by DHCP, and reaches nothing else
+    program: tuple[str, ...] | None = None  # card.py is the card: its arguments
 
 
 class Guest(t.NamedTuple):
@@ -40,7 +41,7 @@ class Guest(t.NamedTuple):
     mac: str | None = None  # none: the role's own
     login: str = "image"  # who lets us in: the image, cloud-init, or nobody
     memory: int = 768  # MiB; mapping it for a card takes 5 ms per MiB
-    more: tuple[tuple[str, str | int], ...] = ()  # more variables
+    more: tuple[tuple[str, t.Any], ...] = ()  # more variables
 
 
 class Profile(t.NamedTuple):
@@ -53,6 +54,16 @@ class Profile(t.NamedTuple):
     iommu: bool = True
     uplink: str = "e1000e"
     host: str = "hypervisor"  # its name in the inventory: labs of two names can be one fleet
+    group: str = "kvm_hosts"  # and its group
+    system: str = "host"  # the image that it boots
+    memory: int = 4096  # MiB
+    cpus: int = 2
+    disks: tuple[tuple[str, str], ...] = ()  # empty disks: serial number and size
+
+    @property
+    def nests(self) -> bool:
+        """Whether it has guests of its own; what does not is a machine like a guest, without a host around it."""
+        return self.group == "kvm_hosts"
 
     @property
     def ports(self) -> list[int]:
@@ -91,6 +102,8 @@ class Profile(t.NamedTuple):
     @property
     def images(self) -> list[str]:
         """The images that the host is given as disks; `guest` in any case, for guests made by hand."""
+        if not self.nests:
+            return []
         return ["guest", *sorted({guest.image for guest in self.guests if guest.image} - {"guest"})]
 
 
@@ -149,6 +162,46 @@ _GUESTS = Profile(
     functions=(("card-b", 2),),
 )
 
+_SAA7146 = ("--plain", "--identity=1131:7146", "--subsystem=13c2:0001", "--class=048000")
+
+_ISDN = Profile(
+    about="ISDN cards and a DVB-T card made of software, for two guests: the article's hosts",
+    cards=(
+        Card("card-a", "e1000e", "8086:10d3", 1, mac="52:54:00:6b:70:0a", subnet="10.0.77.0/24"),
+        Card("isdn", "vfio-user-pci", "1397:08b4", 2, slot=1, program=("--subsystem=1397:b620",)),
+        # The article's own card, which the kernel's driver knows by its chip, and refuses.
+        Card("isdn-refused", "vfio-user-pci", "1397:08b4", 3, slot=1, program=("--subsystem=1397:b752",)),
+        Card("dvbt", "vfio-user-pci", "1131:7146", 4, slot=1, program=_SAA7146),
+        # It cannot mask its interrupt, and has its line with another: the article's Listing 3.
+        Card("isdn-old", "vfio-user-pci", "1397:08b4", 5, slot=3, program=("--pci=2.2",)),
+        Card("old-rtl8139", "rtl8139", "10ec:8139", 5, slot=7, mac="52:54:00:6b:70:0c", subnet="10.0.79.0/24"),
+    ),
+    guests=(
+        # Behind the virtual IOMMU each page of a guest is a message to each of its cards.
+        Guest("isdn", by_address=("isdn",), image="guest", address="192.168.122.60", memory=512),
+        Guest(
+            "dvbt",
+            by_id=("dvbt",),
+            image="guest-vidtv",
+            address="192.168.122.61",
+            memory=512,
+            more=(("kvm_guest_data_disks", [{"name": "recordings", "size": "1G"}]),),
+        ),
+    ),
+)
+
+_MACHINE = Profile(
+    about="no host: a Debian 13 as a guest of somebody else would be, with an ISDN controller of software",
+    cards=(),
+    iommu=False,
+    uplink="virtio-net-pci",
+    host="isdn",
+    group="isdn_guests",
+    system="plain-trixie",
+    memory=768,
+    cpus=1,
+)
+
 PROFILES: dict[str, Profile] = {
     "two-nics": _TWO_NICS,
     "no-iommu": _TWO_NICS._replace(
@@ -180,6 +233,26 @@ PROFILES: dict[str, Profile] = {
                 memory=512,
             ),
         ),
+    ),
+    "isdn": _ISDN,
+    "isdn-machine": _MACHINE,
+    "dvbt-machine": _MACHINE._replace(
+        about="the same with a DVB-T card of software and a disk for recordings",
+        host="dvbt",
+        group="dvbt_guests",
+        system="vidtv-trixie",
+        disks=(("recordings", "4G"),),
+    ),
+    "capisuite-machine": _MACHINE._replace(
+        about="the same with Debian 11, for CapiSuite",
+        host="capisuite",
+        group="capisuite_guests",
+        system="plain-bullseye",
+    ),
+    "asterisk-machine": _MACHINE._replace(
+        about="the same with Debian 11, for Asterisk",
+        host="asterisk",
+        system="plain-bullseye",
     ),
 }
 DEFAULT = "two-nics"

@@ -21,6 +21,13 @@ install -d -m 700 /root/.ssh
 printf '%s\n' "$LAB_SSH_KEY" > /root/.ssh/authorized_keys
 chmod 600 /root/.ssh/authorized_keys
 
+# What lab_zipimport.py keeps there; compile itself, too.
+mkdir -p /var/cache/lab-zipimport
+python3 -c 'import lab_zipimport'
+
+# sshd ends at a word that it does not know: those before Debian 13 do not know this one.
+grep -qi PerSourcePenalties /usr/sbin/sshd || sed -i '/^PerSourcePenalties/d' /etc/ssh/sshd_config.d/lab.conf
+
 printf '%s\n' virtio_pci virtio_blk ext4 > /etc/initramfs-tools/modules
 
 # The boot loader's settings live where Debian has them, so that the collection meets a usual Debian.
