@@ -25,7 +25,7 @@ TIES = {
 @pytest.fixture
 def guest(tmp_path: Path) -> str:
     """Debian 13 with mISDN_dsp, two basic rates and a primary rate of l1oip; a program has opened the first."""
-    with tarfile.open(FIXTURES / "l1oip-guest.tar.gz") as capture:
+    with tarfile.open(FIXTURES / "l1oip-guest.tar.xz") as capture:
         capture.extractall(tmp_path, filter="tar")
     return str(tmp_path)
 

@@ -21,7 +21,7 @@ ANSWER = {"installed": True, "error": None, "library": "/usr/lib/libcapi20.so.3"
 
 @pytest.fixture
 def root(tmp_path: Path) -> str:
-    with tarfile.open(FIXTURES / "l1oip-guest.tar.gz") as capture:
+    with tarfile.open(FIXTURES / "l1oip-guest.tar.xz") as capture:
         capture.extractall(tmp_path, filter="tar")
     return str(tmp_path)
 
