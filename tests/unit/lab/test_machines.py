@@ -19,7 +19,6 @@ from profiles import PROFILES, Profile
 
 LAB = Path(__file__).parents[2] / "lab"
 HOSTS = [name for name, profile in PROFILES.items() if profile.nests]
-MACHINES = [name for name, profile in PROFILES.items() if not profile.nests]
 
 
 def command(profile: Profile, accelerator: str = "tcg") -> list[str]:
@@ -117,12 +116,6 @@ def test_a_machine_has_its_disk() -> None:
     line = " ".join(command(PROFILES["dvbt-machine"]))
     assert "file=/run/lab/recordings.qcow2,format=qcow2" in line
     assert "serial=recordings" in line
-
-
-@pytest.mark.parametrize("name", MACHINES)
-def test_only_the_machines_of_one_scenario_have_no_host(name: str) -> None:
-    scenario = LAB.parents[1] / "extensions" / "molecule" / "services" / "vars" / "machines.yml"
-    assert name.removesuffix("-machine") in yaml.safe_load(scenario.read_text())["machines"]
 
 
 @pytest.mark.parametrize("name", PROFILES)
