@@ -15,6 +15,7 @@ import re
 import typing as t
 
 from ._sysfs import below, link_name, names, read_int, read_text
+from ._use import DEVICES, addresses
 
 Facts = t.Dict[str, t.Any]
 
@@ -26,13 +27,12 @@ _SIGNALLING = re.compile(
     r"(?:^| )(Hardware-assisted HDLC|HDLC(?:RAW|FCS|NET)|Clear|E&M(?:-E1)?|FX[SO][LKG]S|MTP2|Slave|CAS|DACS(?:\+RBS)?"
     r"|SF \(ToneOnly\)|Reserved)(?: |$)"
 )
-_ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 
 
 def read_dahdi(root: str = "/") -> Facts:
     """The part dahdi of the fact isdn; its keys are documented in isdn_facts."""
     folder = below(root, SPANS)
-    found = [read_span(root, f"{folder}/{name}") for name in names(folder)]
+    found = [read_span(root, name) for name in names(folder)]
     return {
         "available": os.path.isdir(folder),
         "version": read_text(below(root, "/sys/module/dahdi/version")),
@@ -40,12 +40,14 @@ def read_dahdi(root: str = "/") -> Facts:
     }
 
 
-def read_span(root: str, folder: str) -> Facts | None:
-    """One span by its folder on the bus, span-NUMBER; None if it has gone."""
-    number, channels = os.path.basename(folder).partition("-")[2], read_int(f"{folder}/channels")
+def read_span(root: str, name: str) -> Facts | None:
+    """One span by its name on the bus, span-NUMBER; None if it has gone."""
+    folder, number = below(root, f"{SPANS}/{name}"), name.partition("-")[2]
+    channels = read_int(f"{folder}/channels")
     if channels is None:
         return None
-    device = _pci_device(folder)
+    leading = addresses(root, f"{SPANS}/{name}")
+    address = leading[-1] if leading else None  # those before it are bridges
     return {
         "number": int(number),
         "name": read_text(f"{folder}/name"),
@@ -57,8 +59,8 @@ def read_span(root: str, folder: str) -> Facts | None:
         "signalling": signalling(read_text(below(root, f"/proc/dahdi/{number}")) or ""),
         "alarms": alarms(read_int(f"{folder}/alarms", 16) or 0),
         "master": read_int(f"{folder}/is_sync_master") == 1,
-        "address": os.path.basename(device) if device else None,
-        "driver": link_name(f"{device}/driver") if device else None,
+        "address": address,
+        "driver": link_name(below(root, f"{DEVICES}/{address}/driver")) if address else None,
     }
 
 
@@ -76,13 +78,3 @@ def signalling(text: str) -> list[str | None]:
             configured = _SIGNALLING.search(channel[1])
             found.append(configured[1] if configured else None)
     return found
-
-
-def _pci_device(folder: str) -> str | None:
-    """The folder of the PCI device that a span is of: the nearest one above it."""
-    place = os.path.realpath(folder)
-    while place != "/":
-        if _ADDRESS.fullmatch(os.path.basename(place)):
-            return place
-        place = os.path.dirname(place)
-    return None

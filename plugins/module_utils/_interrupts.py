@@ -21,7 +21,6 @@ from ._use import is_vfio
 
 Interrupt = t.Dict[str, t.Any]
 
-_ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 # What follows the counts of a numbered row: chip, number at the chip, Level or Edge (where the kernel has
 # CONFIG_GENERIC_IRQ_SHOW_LEVEL), -name of the flow handler, and after two blanks the actions. show_interrupts() of
 # kernel/irq/proc.c; every part but the chip may be missing, and names of chips have single blanks: "SiFive PLIC".
@@ -163,7 +162,7 @@ class _Wiring:
         """The devices behind a message signalled interrupt."""
         devices = set(self._vectors.get(t.cast(int, row.irq), ()))
         # Since Linux 6.2 each device has a domain, which is named after it: IR-PCI-MSIX-0000:01:00.0.
-        named = _ADDRESS.search(row.chip or "")
+        named = _sysfs.PCI_ADDRESS.search(row.chip or "")
         if named:
             devices.add(named.group())
         elif row.hwirq is not None and row.chip in _MSI_OF_ALL:
@@ -285,7 +284,7 @@ def _facts(row: Row, wiring: _Wiring, interfaces: dict[str, str]) -> Interrupt:
 def _owners(network: str, interfaces: t.Iterable[str]) -> dict[str, str]:
     """The PCI device of each of these network interfaces, where it is right above it (/sys/class/net/*/device)."""
     places = {name: _sysfs.link_name(f"{network}/{name}/device") for name in interfaces}
-    return {name: place for name, place in sorted(places.items()) if place and _ADDRESS.fullmatch(place)}
+    return {name: place for name, place in sorted(places.items()) if place and _sysfs.PCI_ADDRESS.fullmatch(place)}
 
 
 def _is_shared(actions: list[str] | None, devices: list[str]) -> bool | None:
@@ -325,7 +324,7 @@ def _own_actions(
     actions: t.Sequence[str], device: t.Mapping[str, t.Any], devices: int, interfaces: t.Mapping[str, str]
 ) -> list[str]:
     """Those of a line's actions that are the device's own, or may be; so many devices are on that line."""
-    elsewhere = [action for action in actions if action in interfaces or _ADDRESS.search(action)]
+    elsewhere = [action for action in actions if action in interfaces or _sysfs.PCI_ADDRESS.search(action)]
     own = [action for action in elsewhere if device["address"] in (interfaces.get(action) or action)]
     driver = device["driver"]
     if own or driver is None or driver in ("pci-stub", "pciback") or is_vfio(driver):

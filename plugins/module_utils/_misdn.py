@@ -19,14 +19,13 @@ import struct
 import typing as t
 
 from . import _kmsg
-from ._sysfs import below, link_name, names, read_int, read_text
+from ._sysfs import PCI_ADDRESS, below, link_name, names, read_int, read_text
 
 Facts = t.Dict[str, t.Any]
 
 CLASS = "/sys/class/mISDN"
 D_PROTOCOLS = ("TE_S0", "NT_S0", "TE_E1", "NT_E1", "TE_UP0", "NT_UP0")
 B_PROTOCOLS = ("RAW", "HDLC", "X75SLP", "L2DTMF", "L2DSP", "L2DSPHDLC", "T30_FAX", "MODEM_ASYNC")
-_ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 
 _AF_ISDN = 34
 _IMGETVERSION, _IMGETDEVINFO = 0x80044942, 0x80044944
@@ -77,7 +76,7 @@ def read_controller(folder: str) -> Facts | None:
         "d_protocols": named(read_int(f"{folder}/d_protocols") or 0, D_PROTOCOLS),
         "b_protocols": named(read_int(f"{folder}/b_protocols") or 0, B_PROTOCOLS),
         "mode": _mode(read_int(f"{folder}/protocol")),
-        "address": address if _ADDRESS.fullmatch(address or "") else None,
+        "address": address if PCI_ADDRESS.fullmatch(address or "") else None,
         "driver": link_name(f"{folder}/device/driver"),
     }
 

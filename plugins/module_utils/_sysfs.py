@@ -12,8 +12,11 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import typing as t
 
+# A PCI address as the kernel writes it.
+PCI_ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 # What open() and read() say of an attribute that is not there, or whose device has gone or sleeps.
 _ABSENT = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ENXIO, errno.EIO, errno.EINVAL, errno.EISDIR))
 _DENIED = frozenset((errno.EACCES, errno.EPERM))

@@ -11,12 +11,11 @@ import re
 import typing as t
 from dataclasses import dataclass
 
-from ._sysfs import below, link_name
+from ._sysfs import PCI_ADDRESS, below, link_name
 
 DEVICES = "/sys/bus/pci/devices"
 # Drivers that take any device they are told to, and so are nobody's own.
 _STAND_INS = frozenset(("pci-stub", "pciback", "uio_pci_generic", "igb_uio"))
-_ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]\Z")
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
@@ -68,7 +67,7 @@ def addresses(root: str, path: str) -> list[str]:
     """The PCI devices that a path below /sys leads through, and the physical functions of those that are virtual."""
     if not path.startswith("/"):
         return [path]
-    found = [part for part in place(root, path).split("/") if _ADDRESS.match(part)]
+    found = [part for part in place(root, path).split("/") if PCI_ADDRESS.fullmatch(part)]
     physical = (link_name(below(root, f"{DEVICES}/{address}/physfn")) for address in list(found))
     return found + [address for address in physical if address]
 

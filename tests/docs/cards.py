@@ -14,6 +14,7 @@ import typing as t
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._card_facts import FACTS, Facts
 from ansible_collections.kvm.passthrough.plugins.module_utils._cards import FAMILIES, Family
+from ansible_collections.kvm.passthrough.tests.docs.checks import plain
 
 _HEAD = """\
 ..
@@ -55,11 +56,11 @@ def _section(title: str, kind: str) -> t.Iterator[str]:
     yield from (title, "-" * len(title), "")
     for name, facts in FACTS.items():
         if facts.kind == kind:
-            yield from (name, "^" * len(name), "", f"{_plain(FAMILIES[name].about)}.", "")
+            yield from (name, "^" * len(name), "", f"{plain(FAMILIES[name].about)}.", "")
             for label, text in _fields(FAMILIES[name], facts):
                 if text:
                     yield f":{label}: {text}"
-            yield from ("", *(f"- {_plain(trap)}." for trap in facts.traps))
+            yield from ("", *(f"- {plain(trap)}." for trap in facts.traps))
             if facts.traps:
                 yield ""
 
@@ -112,7 +113,7 @@ def _lines(facts: Facts) -> t.Iterator[tuple[int, list[str]]]:
 def _refusals(facts: Facts) -> t.Iterator[str]:
     for text in dict.fromkeys(facts.refused.values()):
         cards = ", ".join(_card(card, facts) for card, why in facts.refused.items() if why == text)
-        yield f"{cards}: {_plain(text.format(card='by its subsystem'))}"
+        yield f"{cards}: {plain(text.format(card='by its subsystem'))}"
 
 
 def _card(subsystem: str, facts: Facts) -> str:
@@ -131,13 +132,6 @@ def _ids(ids: t.Mapping[str, t.Sequence[str]]) -> str:
 
 def _code(text: str) -> str:
     return f"``{text}``"
-
-
-def _plain(text: str) -> str:
-    """Text in which nothing is markup."""
-    for sign in "\\*`_|":
-        text = text.replace(sign, "\\" + sign)
-    return text
 
 
 if __name__ == "__main__":

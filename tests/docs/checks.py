@@ -69,13 +69,13 @@ def _section(title: str, about: str, checks: t.Sequence[Check]) -> t.Iterator[st
     for check in checks:
         yield f"   * - ``{check.id}``"
         yield f"     - {check.severity}"
-        yield f"     - {_plain(check.about)}"
+        yield f"     - {plain(check.about)}"
         if check.symptom:
             yield from ("", f"       Otherwise one sees: ``{_blanks(check.symptom)}``")
-        yield from ("", f"       {_plain(_blanks(check.remedy))}")
+        yield from ("", f"       {plain(_blanks(check.remedy))}")
         if check.repaired_by:
             yield from ("", f"       The playbook ``{check.repaired_by}`` does that.")
-        yield f"     - {_plain(check.source)}"
+        yield f"     - {plain(check.source)}"
     yield ""
 
 
@@ -87,7 +87,7 @@ def _blanks(template: str) -> str:
     return shown.replace("\0", "{").replace("\1", "}").strip()
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text in which nothing is markup."""
     for sign in "\\*`_|":
         text = text.replace(sign, "\\" + sign)

@@ -76,13 +76,12 @@ def test_a_card_that_is_a_program_is_reached_by_its_socket() -> None:
     assert len(devices) == 4
 
 
-@pytest.mark.parametrize("table", PROFILES["isdn"].cards, ids=lambda table: table.name)
+@pytest.mark.parametrize("table", [one for one in PROFILES["isdn"].cards if one.program], ids=lambda table: table.name)
 def test_the_table_names_the_identity_that_the_program_shows(table: card.Card) -> None:
-    if table.program is not None:
-        shown, path = card.make([f"{table.name}.sock", *table.program, "--token", "token"])
-        vendor, device = (int(part, 16).to_bytes(2, "little") for part in table.id.split(":"))
-        assert shown.read_config(0, 4) == vendor + device
-        assert path == f"{table.name}.sock"
+    shown, path = card.make([f"{table.name}.sock", *table.program, "--token", "token"])
+    vendor, device = (int(part, 16).to_bytes(2, "little") for part in table.id.split(":"))
+    assert shown.read_config(0, 4) == vendor + device
+    assert path == f"{table.name}.sock"
 
 
 @pytest.mark.parametrize("name", HOSTS)

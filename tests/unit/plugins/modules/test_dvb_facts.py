@@ -40,8 +40,11 @@ def test_facts(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
-    """Whatever it is: a frontend has either answered or says why not."""
+    """Whatever it is: all adapters of the kernel are there, and a frontend has either answered or says why not."""
     dvb = run(capsys)["ansible_facts"]["dvb"]
+    assert [f"dvb{one['number']}" for one in dvb["adapters"]] == sorted(
+        {path.name.partition(".")[0] for path in Path("/sys/class/dvb").glob("dvb*")}, key=lambda name: int(name[3:])
+    )
     for frontend in (one for adapter in dvb["adapters"] for one in adapter["frontends"]):
         assert (frontend["name"] is None) == (frontend["error"] is not None)
 
