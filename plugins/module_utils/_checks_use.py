@@ -15,7 +15,7 @@ import typing as t
 from ._check import BLOCKER, INFORMATION, WARNING, Check, Fault, Machine
 from ._host_use import Use, is_vfio
 from ._pci import Device
-from ._use import listed, stands_in
+from ._use import listed, stands_in, sticks
 
 _DEVICES = "/sys/bus/pci/devices"
 _NETWORK = ("default_route", "session", "network")
@@ -131,6 +131,15 @@ def _driver_override(machine: Machine, device: Device) -> Faults:
             f"{device['address']} is reserved for the driver {override}, and has"
             f" {device['driver'] or 'none'}: no other driver takes it by itself",
             f"{_DEVICES}/{device['address']}/driver_override: {override}",
+        )
+
+
+def _driver_sticks(machine: Machine, device: Device) -> Faults:
+    why = sticks(device["driver"])
+    if why:
+        yield Fault(
+            f"{device['address']} is bound to {device['driver']}, {why}",
+            f"{_DEVICES}/{device['address']}/driver: {device['driver']}",
         )
 
 
@@ -337,6 +346,17 @@ CHECKS: tuple[Check, ...] = (
         symptom="",
         remedy="Find out who set it (driverctl, a udev rule, a boot script); pci_driver replaces it",
         judge=_driver_override,
+    ),
+    Check(
+        id="driver_sticks",
+        about="Its driver does not survive its removal while the kernel runs: it goes at a boot",
+        source="Linux drivers/isdn/hardware/mISDN/hfcmulti.c: release_port",
+        severity=WARNING,
+        symptom="BUG: scheduling while atomic",
+        remedy="Do not unbind it. The playbook prepare writes what takes it at the next boot; then reboot the host, or set"
+        " kvm_host_reboot_allowed",
+        judge=_driver_sticks,
+        repaired_by="kvm.passthrough.prepare",
     ),
     Check(
         id="group_critical",

@@ -25,7 +25,7 @@ from ._host_use import Use, guest_holds, host_uses, is_vfio
 from ._initramfs import stale
 from ._selectors import parse_address
 from ._sysfs import below, link_name, names, read_int, read_text
-from ._use import stands_in
+from ._use import stands_in, sticks
 
 NATIVE = "native"
 RULES = "/etc/udev/rules.d"
@@ -140,6 +140,8 @@ class Plan:
     predicted: str | None
     kept: str | None = None
     """Why it was to go back, and is left as it is instead."""
+    waiting: str = ""
+    """Why it goes to the driver at the next boot, by its rule, and not now."""
 
     @property
     def changed(self) -> bool:
@@ -232,10 +234,11 @@ def decide(request: Request, devices: list[Device], host: Host) -> list[Plan]:
 
 def _bind(request: Request, device: Device, host: Host, loading: bool) -> Plan:
     driver, steps = request.driver, []
+    waiting = sticks(device.driver)
     # The module bears the driver's name, unless the kernel says otherwise; '-' and '_' are the same to it.
     module = host.drivers.get(driver) or driver
     module = driver if module.replace("-", "_") == driver.replace("-", "_") else module
-    if device.driver != driver:
+    if device.driver != driver and not waiting:
         if driver not in host.drivers and not loading:
             if not host.loadable(module):
                 raise InvalidInput(
@@ -251,7 +254,8 @@ def _bind(request: Request, device: Device, host: Host, loading: bool) -> Plan:
     # In check mode a device may be yet to come, and its rule be known when it has.
     identity = device.identity or ("0x????",) * len(IDENTITY)
     text = rule_text(device.address, identity, driver, module) if request.persistent else None
-    return Plan(device, driver, FileChange(rule_path(device.address), device.rule, text), tuple(steps), driver)
+    rule = FileChange(rule_path(device.address), device.rule, text)
+    return Plan(device, driver, rule, tuple(steps), device.driver if waiting else driver, waiting=waiting)
 
 
 def _give_back(device: Device, host: Host, named: bool) -> Plan:
@@ -298,8 +302,13 @@ def _objections(plan: Plan, request: Request, host: Host) -> t.Iterator[str]:
     """Why a plan must not be carried out."""
     device = plan.device
     yield from _held(plan)
-    if plan.driver is None or not plan.steps:
+    if plan.driver is None or not (plan.steps or plan.waiting):
         return
+    if plan.waiting and not request.persistent:
+        yield (
+            f"{device.address} is bound to {device.driver}, {plan.waiting}; have it bound at boot instead, with"
+            f" persistent: true, and reboot the host"
+        )
     if is_vfio(plan.driver) and not device.grouped:
         yield (
             f"{device.address} has no IOMMU group, so that {plan.driver} cannot take it; switch the IOMMU on in the"
@@ -429,10 +438,17 @@ def _result(root: str, request: Request, plans: list[Plan], check: bool, diff: b
             plan.device.address for plan in plans if plan.device.address not in request.addresses and not plan.kept
         ],
         "kept": [plan.device.address for plan in plans if plan.kept],
+        "waiting": [plan.device.address for plan in plans if plan.waiting],
         "actions": [action for plan in plans for action in plan.actions()],
         # A rule that is yet to be written will be newer than every image.
         "initramfs_stale": True if outdated is False and any(plan.rule.changed for plan in plans) else outdated,
         "warnings": [f"{plan.device.address} is left as it is: {plan.kept}" for plan in plans if plan.kept]
+        + [
+            f"{plan.device.address} goes to {plan.driver} at the next boot: it is bound to {plan.device.driver},"
+            f" {plan.waiting}"
+            for plan in plans
+            if plan.waiting
+        ]
         + [
             f"no driver claims {plan.device.address} ({plan.device.id}): its modules are blacklisted, not installed, or"
             f" there are none"

@@ -22,7 +22,7 @@ from ._errors import HostFailure, InvalidInput, Refused
 from ._host_use import Use, host_uses
 from ._selectors import parse_address
 from ._sysfs import below, link_name
-from ._use import is_vfio
+from ._use import is_vfio, sticks
 
 LIVE = "live"
 PERSISTENT = "persistent"
@@ -398,6 +398,11 @@ def _refused(
             yield (
                 f"{address} is bound to {device.driver or 'no driver'}, where {guest.name} needs it on vfio-pci; bind"
                 f" it with kvm.passthrough.pci_driver or the playbook kvm.passthrough.prepare, or set managed: true"
+            )
+        elif sticks(device.driver):
+            yield (
+                f"{address} is bound to {device.driver}, {sticks(device.driver)}; run the playbook"
+                f" kvm.passthrough.prepare and reboot the host, so that it has the device on vfio-pci from the boot on"
             )
         elif device.uses:
             # IPv4 and IPv6 may say the same.

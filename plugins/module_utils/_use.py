@@ -16,6 +16,9 @@ from ._sysfs import PCI_ADDRESS, below, link_name
 DEVICES = "/sys/bus/pci/devices"
 # Drivers that take any device they are told to, and so are nobody's own.
 _STAND_INS = frozenset(("pci-stub", "pciback", "uio_pci_generic", "igb_uio"))
+# Drivers that the running kernel does not survive the removal of, and how it ends. Sources: Linux 6.12,
+# drivers/isdn/hardware/mISDN/hfcmulti.c: release_port, which waits for work of the channel with the card's lock held.
+_STICKING = {"hfc_multi": "whose removal is a bug of its own: it sleeps under a spinlock, and the host hangs"}
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
@@ -47,6 +50,11 @@ def is_vfio(driver: str) -> bool:
 def stands_in(driver: str) -> bool:
     """Whether a driver is one for guests or for nobody, rather than the device's own."""
     return is_vfio(driver) or driver in _STAND_INS
+
+
+def sticks(driver: str | None) -> str:
+    """Why a driver must keep its device until the next boot, after 'is bound to DRIVER, '; empty where it need not."""
+    return _STICKING.get(driver or "", "")
 
 
 def by_address(root: str, found: Found) -> dict[str, list[Use]]:

@@ -26,6 +26,9 @@ notes:
     hang. If it is loaded from the initramfs, the rule has to be there too; see RV(initramfs_stale). The udev hook of
     initramfs-tools copies the rules of C(/etc/udev/rules.d) by itself.
   - udev notices new and removed rules without a command.
+  - C(hfc_multi), the driver of the module C(hfcmulti), cannot be removed from a card without bringing the kernel down. Such a
+    device gets its rule, and goes to O(driver) at the next boot; see RV(waiting). Its module has to be blacklisted, or
+    kept out of the initramfs.
 options:
   addresses:
     description:
@@ -157,6 +160,12 @@ kept:
   elements: str
   returned: success
   sample: ["0000:03:00.0"]
+waiting:
+  description: The devices that go to O(driver) at the next boot, for their present driver cannot be removed before. Sorted.
+  type: list
+  elements: str
+  returned: success
+  sample: ["0000:06:00.0"]
 actions:
   description: What was done, or would be done in check mode, in order for each device.
   type: list

@@ -119,6 +119,8 @@ def test_a_request_that_cannot_be_meant(values: dict[str, t.Any], message: str) 
         pytest.param({"driver": "vfio-pci"}, {}, (), RULE, id="bound by ids="),
         pytest.param({"driver": "vfio-pci", "rule": RULE}, {"persistent": False}, (), None, id="not at boot any more"),
         pytest.param({"driver": "pci-stub"}, {}, (TAKE, Step("unbind", "pci-stub"), PROBE), RULE, id="from a stand-in"),
+        pytest.param({"driver": "hfc_multi"}, {}, (), RULE, id="a driver that cannot be removed"),
+        pytest.param({"driver": "hfc_multi", "rule": RULE}, {}, (), RULE, id="waiting for the boot"),
         pytest.param({"rule": RULE + b"\n"}, {}, (TAKE, OFF_NATIVE, PROBE), RULE, id="rule was edited"),
         pytest.param(
             {"driver": "vfio-pci", "override": "vfio-pci", "rule": RULE},
@@ -261,6 +263,22 @@ HELD = f"/sys/bus/pci/devices/{A}/enable: 1"
             f"{A} shares its IOMMU group with {B}, which a running guest uses, so that the kernel gives it to no driver"
             f" of the host; shut that guest down first",
             id="guest has the group",
+        ),
+        pytest.param(
+            {"driver": "hfc_multi"},
+            [],
+            {"persistent": False},
+            f"{A} is bound to hfc_multi, whose removal is a bug of its own: it sleeps under a spinlock, and the host hangs;"
+            " have it bound at boot instead, with persistent: true, and reboot the host",
+            id="a driver that cannot be removed",
+        ),
+        pytest.param(
+            {"driver": "hfc_multi"},
+            [DEFAULT],
+            {},
+            f"{A} carries the default route (enp1s0); choose another device, or move the route to another interface"
+            f" first." + FORCE,
+            id="needed, and waiting for the boot",
         ),
         pytest.param({"peer_held": B}, [], {}, None, id="guest may have the group already"),
         pytest.param({"driver": "vfio-pci", "held": HELD}, [DEFAULT], {}, None, id="bound already"),
@@ -422,6 +440,19 @@ def test_take_and_give_back(kernel: Kernel) -> None:
     ]
     assert (kernel.driver(), kernel.rules()) == ("e1000e", {})
     assert kernel.apply(driver="native")["changed"] is False
+
+
+def test_a_driver_that_cannot_be_removed_goes_at_the_next_boot(kernel: Kernel) -> None:
+    kernel.register("hfc_multi")
+    kernel.device(A, "hfc_multi")
+    forecast = kernel.apply(check=True)
+    taken = kernel.apply()
+    assert taken == forecast
+    assert (taken["changed"], taken["waiting"], taken["devices"][0]["driver"]) == (True, [A], "hfc_multi")
+    assert taken["warnings"][0].startswith(f"{A} goes to vfio-pci at the next boot: it is bound to hfc_multi, whose")
+    assert (kernel.calls, kernel.rules()) == ([], {f"10-passthrough-{A}.rules": RULE})
+    again = kernel.apply()
+    assert (again["changed"], again["waiting"]) == (False, [A])
 
 
 def test_the_difference_shows_driver_override_and_rule(kernel: Kernel) -> None:

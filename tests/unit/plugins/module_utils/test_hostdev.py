@@ -254,6 +254,12 @@ def refusal(
             f"{A} is bound to e1000e, where fax1 needs it on vfio-pci; bind it with kvm.passthrough.pci_driver or the"
             f" playbook kvm.passthrough.prepare, or set managed: true",
         ),
+        (
+            HostDevice(driver="hfc_multi"),
+            {"managed": True},
+            f"{A} is bound to hfc_multi, whose removal is a bug of its own: it sleeps under a spinlock, and the host"
+            f" hangs; run the playbook kvm.passthrough.prepare and reboot the host",
+        ),
         (HostDevice(), {}, f"{A} is bound to no driver, where fax1 needs it on vfio-pci; bind it with"),
         (HostDevice(driver="e1000e"), {"managed": True}, ""),
         (
