@@ -11,9 +11,8 @@ version_added: 0.2.0
 author:
   - The kvm.passthrough authors (@kvm-passthrough)
 description:
-  - Gathers the faults that the step C(plan) of the roles C(kvm.passthrough.kvm_host) and
-    C(kvm.passthrough.kvm_guest) has found with each host and guest.
-positional: hosts, limit
+  - Gathers the faults that the step C(plan) of the roles of this collection has found with each host and guest.
+positional: hosts, limit, untouched
 options:
   _input:
     description: The variables of all hosts, which is C(hostvars).
@@ -27,6 +26,10 @@ options:
   limit:
     description: What the run was limited to, which is C(ansible_limit). The message tells how to leave out more.
     type: str
+  untouched:
+    description: What the message says has not been done.
+    type: str
+    default: nothing was changed
 """
 
 EXAMPLES = r"""
@@ -52,17 +55,21 @@ from ansible.errors import AnsibleFilterError
 
 from ansible_collections.kvm.passthrough.plugins.module_utils._fleet import refusal
 
+_ROLES = ("kvm_host", "kvm_guest", "isdn_guest", "dvbt_guest", "capisuite_guest")
 
-def _fleet_refusal(inventory: t.Any, hosts: t.Sequence[str], limit: str | None = None) -> str:
+
+def _fleet_refusal(
+    inventory: t.Any, hosts: t.Sequence[str], limit: str | None = None, untouched: str = "nothing was changed"
+) -> str:
     if not isinstance(inventory, Mapping):
         raise AnsibleFilterError("fleet_refusal works on hostvars, the variables of all hosts")
     faults, guests = {}, {}
     for host in hosts:
         variables = inventory[host]
-        faults[host] = [*variables.get("__kvm_host_faults", ()), *variables.get("__kvm_guest_faults", ())]
+        faults[host] = [fault for role in _ROLES for fault in variables.get(f"__{role}_faults", ())]
         if "__kvm_guest_faults" in variables and "kvm_guest_host" in variables:
             guests[host] = variables["kvm_guest_host"]
-    return refusal(faults, guests, limit)
+    return refusal(faults, guests, limit, untouched)
 
 
 class FilterModule:

@@ -233,8 +233,13 @@ def _is_function(device: Device) -> bool:
     return (device.get("sriov") or {}).get("physical_function") is not None
 
 
-def refusal(faults: t.Mapping[str, t.Sequence[str]], guests: t.Mapping[str, str], limit: str | None) -> str:
-    """All faults in one message, by host and guest; empty where there are none.
+def refusal(
+    faults: t.Mapping[str, t.Sequence[str]],
+    guests: t.Mapping[str, str],
+    limit: str | None,
+    untouched: str = "nothing was changed",
+) -> str:
+    """All faults in one message, by host and guest, with what has not been done; empty where there are none.
 
     guests are those of this run, with their hosts. limit is what the run was limited to: the message tells how to go on
     with the others, without whom the faults are about and without the guests of such hosts.
@@ -244,7 +249,7 @@ def refusal(faults: t.Mapping[str, t.Sequence[str]], guests: t.Mapping[str, str]
         return ""
     bad = [name for name, some in faults.items() if some]
     bad += [guest for guest, host in guests.items() if host in bad and guest not in bad]
-    message = [f"{len(lines)} fault{'s' if len(lines) > 1 else ''} in the plan, nothing was changed:"]
+    message = [f"{len(lines)} fault{'s' if len(lines) > 1 else ''} in the plan, {untouched}:"]
     message += [f"- {line}" for line in lines]
     if set(bad) != set(faults):
         # Commas divide names that hold colons, as IPv6 addresses do, but a pattern is divided by one of both only.

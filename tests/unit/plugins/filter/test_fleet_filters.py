@@ -135,7 +135,11 @@ def test_fleet_refusal() -> None:
         "fax1": {"kvm_guest_host": "hv1", "__kvm_guest_faults": []},
         "fax2": {"kvm_guest_host": "hv2", "__kvm_guest_faults": ["fax2: two"]},
         "web1": {},
+        "tv1": {"__isdn_guest_faults": ["tv1: three"], "__dvbt_guest_faults": ["tv1: four"]},
     }
+    assert call(inventory, ["tv1"], None, "no service was changed") == (
+        "2 faults in the plan, no service was changed:\n- tv1: three\n- tv1: four"
+    )
     assert call(inventory, ["hv1", "hv2", "fax1", "fax2"], "site_a") == (
         "2 faults in the plan, nothing was changed:\n- hv1: one\n- fax2: two\n"
         "The others can go on without them: --limit 'site_a,!hv1,!fax2,!fax1'"
