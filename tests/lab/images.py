@@ -56,7 +56,8 @@ _ALL = {
         Recipe("host", "base", ("host",), disk_gib=12),
         Recipe("guest", "base", ("guest",), disk_gib=4),
         Recipe("cloud", "base", ("guest", "cloud"), disk_gib=4),
-        Recipe("guest-vidtv", "base", ("guest", "vidtv"), disk_gib=4),
+        # For guests that have a service; a DVB-T card of software is at hand.
+        Recipe("guest-vidtv", "base", ("guest", "service", "vidtv"), disk_gib=4),
         # Machines that are not nested: what a guest is to a role, without a host around it.
         Recipe("plain-trixie", "base", ("plain",), disk_gib=6),
         Recipe("vidtv-trixie", "base", ("plain", "vidtv"), disk_gib=6),

@@ -165,20 +165,21 @@ _GUESTS = Profile(
 _SAA7146 = ("--plain", "--identity=1131:7146", "--subsystem=13c2:0001", "--class=048000")
 
 _ISDN = Profile(
-    about="ISDN cards and a DVB-T card made of software, for two guests: the article's hosts",
+    about="ISDN cards and a DVB-T card made of software, for guests with services: the article's hosts",
     cards=(
         Card("card-a", "e1000e", "8086:10d3", 1, mac="52:54:00:6b:70:0a", subnet="10.0.77.0/24"),
         Card("isdn", "vfio-user-pci", "1397:08b4", 2, slot=1, program=("--subsystem=1397:b620",)),
         # The article's own card, which the kernel's driver knows by its chip, and refuses.
         Card("isdn-refused", "vfio-user-pci", "1397:08b4", 3, slot=1, program=("--subsystem=1397:b752",)),
         Card("dvbt", "vfio-user-pci", "1131:7146", 4, slot=1, program=_SAA7146),
-        # It cannot mask its interrupt, and has its line with another: the article's Listing 3.
-        Card("isdn-old", "vfio-user-pci", "1397:08b4", 5, slot=3, program=("--pci=2.2",)),
-        Card("old-rtl8139", "rtl8139", "10ec:8139", 5, slot=7, mac="52:54:00:6b:70:0c", subnet="10.0.79.0/24"),
+        # It cannot mask its interrupt, as in the article's Listing 3, and has its line with another, but no group: slots
+        # whose numbers are equal modulo 4 have one line.
+        Card("isdn-old", "vfio-user-pci", "1397:08b4", None, slot=0x4, program=("--pci=2.2",)),
+        Card("own-rtl8139", "rtl8139", "10ec:8139", None, slot=0xC, mac="52:54:00:6b:70:0c", subnet="10.0.79.0/24"),
     ),
     guests=(
         # Behind the virtual IOMMU each page of a guest is a message to each of its cards.
-        Guest("isdn", by_address=("isdn",), image="guest", address="192.168.122.60", memory=512),
+        Guest("isdn", by_address=("isdn",), image="guest-vidtv", address="192.168.122.60", memory=512),
         Guest(
             "dvbt",
             by_id=("dvbt",),

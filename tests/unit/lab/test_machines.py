@@ -50,8 +50,8 @@ def test_addresses_follow_from_the_table() -> None:
         "isdn": "0000:03:01.0",
         "isdn-refused": "0000:05:01.0",
         "dvbt": "0000:07:01.0",
-        "isdn-old": "0000:09:03.0",
-        "old-rtl8139": "0000:09:07.0",
+        "isdn-old": "0000:00:04.0",
+        "own-rtl8139": "0000:00:0c.0",
     }
 
 
