@@ -11,8 +11,8 @@ version_added: 0.4.0
 author:
   - The kvm.passthrough authors (@kvm-passthrough)
 description:
-  - Holds the modules that are loaded in a guest against those that its ISDN lines need. A module with other options than
-    wanted, a rival driver, and what is no longer needed go first, if nobody uses them.
+  - Holds the modules that are loaded in a guest against those that its ISDN lines need. A module with other options
+    than wanted, a rival driver, and what is no longer needed go first, if nobody uses them.
 positional: loaded, before, parameters
 options:
   _input:

@@ -11,8 +11,8 @@ version_added: 0.4.0
 author:
   - The kvm.passthrough authors (@kvm-passthrough)
 description:
-  - Holds the ISDN cards of a guest and what its inventory wants against its kernel and its distribution, and tells which
-    modules, options, files and packages the lines need. The role P(kvm.passthrough.isdn_guest#role) works by it.
+  - Holds the ISDN cards of a guest and what its inventory wants against its kernel and its distribution, and tells
+    which modules, options, files and packages the lines need. The role P(kvm.passthrough.isdn_guest#role) works by it.
   - What is wrong is returned, not raised, so that a playbook can tell it of all guests before it changes the first.
 positional: host, wanted, machine
 options:
@@ -107,8 +107,8 @@ _value:
       type: list
       elements: str
       sample:
-        - "isdn1: Linux 7.2.13-amd64 has no module hfcmulti. Linux 7.1 removed ISDN: boot the kernel that Debian 13 (6.12),
-          12 (6.1) or 11 (5.10) came with, and remove the one of backports, so that it is not booted again"
+        - "isdn1: Linux 7.2.13-amd64 has no module hfcmulti. Linux 7.1 removed ISDN: boot the kernel that Debian 13
+          (6.12), 12 (6.1) or 11 (5.10) came with, and remove the one of backports, so that it is not booted again"
     provider:
       description: V(misdn) or V(dahdi).
       type: str

@@ -49,7 +49,8 @@ EXAMPLES = r"""
     fail_msg: "{{ missing | join('\n') }}"
   vars:
     missing: >-
-      {{ ansible_facts['isdn'] | kvm.passthrough.isdn_shortfall(plan, inventory_hostname, ansible_facts['pci_devices']) }}
+      {{ ansible_facts['isdn']
+         | kvm.passthrough.isdn_shortfall(plan, inventory_hostname, ansible_facts['pci_devices']) }}
 """
 
 RETURN = r"""
@@ -58,8 +59,9 @@ _value:
   type: list
   elements: str
   sample:
-    - "isdn1: 0000:05:00.0 (1397:08b4, board 1397:b620, hfc-4s) has 0 of 4 mISDN controllers, and as its driver none. The
-      kernel says: 'HFC PCI: IRQ(11) getting no interrupts during init.'. So the card's interrupt does not come through"
+    - "isdn1: 0000:05:00.0 (1397:08b4, board 1397:b620, hfc-4s) has 0 of 4 mISDN controllers, and as its driver none.
+      The kernel says: 'HFC PCI: IRQ(11) getting no interrupts during init.'. So the card's interrupt does not come
+      through"
 """
 
 import typing as t

@@ -4,8 +4,8 @@
 
 """What a guest needs for its ISDN lines with DAHDI, and with Asterisk on it: packages, modules, and configuration.
 
-The spans of cards come first, in the order of their addresses, as the drivers register them; those of local lines, which
-dahdi_cfg makes, come behind. All are basic rates, with two B channels and the D channel as their third.
+The spans of cards come first, in the order of their addresses, as the drivers register them; those of local lines,
+which dahdi_cfg makes, come behind. All are basic rates, with two B channels and the D channel as their third.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ class Span(t.NamedTuple):
     options: t.Mapping[str, t.Any]
 
 
-def make_plan(cards: t.Sequence[Card], wanted: t.Mapping[str, t.Any], machine: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+def make_plan(
+    cards: t.Sequence[Card], wanted: t.Mapping[str, t.Any], machine: t.Mapping[str, t.Any]
+) -> dict[str, t.Any]:
     """The part of the plan that DAHDI is for; see the filter isdn_plan."""
     ports = sum(card["ports"] or 0 for card in cards if card["dahdi"])
     spans, faults = _spans(wanted["spans"], ports)
@@ -71,7 +73,13 @@ def make_plan(cards: t.Sequence[Card], wanted: t.Mapping[str, t.Any], machine: t
         blocks[CHANNELS] = "\n".join(_section(number, span) for number, span in enumerate(spans, 1))
         blocks[EXTENSIONS] = _extensions(wanted["dialplan"])
     return {
-        "faults": [*_machine(wanted, machine), *_cards(cards), *faults, *_lines(cards, spans), *_dialplan(wanted["dialplan"])],
+        "faults": [
+            *_machine(wanted, machine),
+            *_cards(cards),
+            *faults,
+            *_lines(cards, spans),
+            *_dialplan(wanted["dialplan"]),
+        ],
         "modules": ["dahdi", *modules],
         "rivals": sorted({module for card in cards for module in card["modules"]}),
         "packages": _packages(wanted, machine),
@@ -98,8 +106,8 @@ def _machine(wanted: t.Mapping[str, t.Any], machine: t.Mapping[str, t.Any]) -> t
         yield f"it runs {system}; DAHDI with the drivers of ISDN cards is in Debian 11, 12 and 13"
     elif not machine["headers"]:
         yield (
-            f"no linux-headers-{machine['kernel']} is to be had, which DAHDI's modules are built with. Run apt update; if"
-            " the archive has a newer kernel by now, install that and boot it"
+            f"no linux-headers-{machine['kernel']} is to be had, which DAHDI's modules are built with. Run apt update;"
+            " if the archive has a newer kernel by now, install that and boot it"
         )
     if wanted["asterisk"] and (machine["distribution"], machine["major"]) != ("Debian", "11"):
         yield (
@@ -138,8 +146,8 @@ def _spans(raw: t.Any, ports: int) -> tuple[list[Span], list[str]]:
     on_cards = [span for span in spans if span.local is None]
     if len(on_cards) > ports and not faults:
         faults.append(
-            f"isdn_guest_spans describes {len(on_cards)} ports of cards, and those that DAHDI drives have {ports}. Remove"
-            " what is too much, or make a local line of it by the key local"
+            f"isdn_guest_spans describes {len(on_cards)} ports of cards, and those that DAHDI drives have {ports}."
+            " Remove what is too much, or make a local line of it by the key local"
         )
     on_cards += [_span({})] * (ports - len(on_cards))
     ends = [span for span in spans if span.local is not None]
@@ -147,8 +155,8 @@ def _spans(raw: t.Any, ports: int) -> tuple[list[Span], list[str]]:
         sides = sorted(span.side for span in ends if span.local == local)
         if sides != ["nt", "te"]:
             faults.append(
-                f"isdn_guest_spans: the local line {local} has the ends {' and '.join(sides)}; it has two, one with side: nt"
-                " and one with side: te"
+                f"isdn_guest_spans: the local line {local} has the ends {' and '.join(sides)}; it has two, one with"
+                " side: nt and one with side: te"
             )
     ordered = [*on_cards, *ends]
     return [span._replace(group=span.group or number) for number, span in enumerate(ordered, 1)], faults
@@ -162,8 +170,12 @@ def _span(entry: t.Any) -> Span:
         raise InvalidInput(f"{', '.join(unknown)} is no key of a span; there are {', '.join(_KEYS)}")
     local, group = (_number(key, entry.get(key)) for key in ("local", "group"))
     options = entry.get("options", {})
-    if not isinstance(options, Mapping) or not all(_NAME.fullmatch(str(key)) and "\n" not in str(options[key]) for key in options):
-        raise InvalidInput(f"options is {options!r}; it is a dictionary of settings of chan_dahdi.conf, each on one line")
+    if not isinstance(options, Mapping) or not all(
+        _NAME.fullmatch(str(key)) and "\n" not in str(options[key]) for key in options
+    ):
+        raise InvalidInput(
+            f"options is {options!r}; it is a dictionary of settings of chan_dahdi.conf, each on one line"
+        )
     context = str(entry.get("context", "isdn"))
     if not _NAME.fullmatch(context):
         raise InvalidInput(f"context is {context!r}; the name of a context has letters, digits, - and _")
@@ -238,6 +250,6 @@ def _dialplan(dialplan: t.Mapping[str, t.Any]) -> t.Iterator[str]:
         for line in lines if isinstance(lines, (list, tuple)) else [lines]:
             if not isinstance(lines, (list, tuple)) or not _DIALPLAN.fullmatch(str(line)):
                 yield (
-                    f"isdn_guest_dialplan, context {context}: {line!r} is no line of a dialplan. A context has a list of"
-                    " lines such as exten => 100,1,Answer()"
+                    f"isdn_guest_dialplan, context {context}: {line!r} is no line of a dialplan. A context has a list"
+                    " of lines such as exten => 100,1,Answer()"
                 )

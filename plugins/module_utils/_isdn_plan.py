@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a guest needs for its ISDN lines, and what stands in the way: cards and variables against kernel and distribution.
+"""What a guest needs for its ISDN lines, and what stands in the way.
 
 Used on the controller. Whether the kernel has a driver is what modinfo has found, never what its version promises; the
 version only tells the remedy.
@@ -41,7 +41,13 @@ def make_plan(devices: t.Iterable[Device], host: str, wanted: Wanted, machine: M
     cards = describe(devices, "isdn")
     lines, faults = _l1oip.read_lines(wanted["l1oip"])
     plan = _dahdi(cards, wanted, machine) if wanted["provider"] == "dahdi" else _misdn(cards, lines, wanted, machine)
-    faults = [*_distribution(machine), *plan.pop("faults"), *faults, *_people(wanted, machine), *_options(wanted, machine)]
+    faults = [
+        *_distribution(machine),
+        *plan.pop("faults"),
+        *faults,
+        *_people(wanted, machine),
+        *_options(wanted, machine),
+    ]
     own, given = plan.pop("options"), wanted["module_options"]
     options = {module: f"{own.get(module, '')} {given.get(module, '')}".strip() for module in {**own, **given}}
     texts = {
@@ -61,7 +67,9 @@ def make_plan(devices: t.Iterable[Device], host: str, wanted: Wanted, machine: M
     }
 
 
-def _misdn(cards: list[dict[str, t.Any]], lines: t.Sequence[t.Any], wanted: Wanted, machine: Machine) -> dict[str, t.Any]:
+def _misdn(
+    cards: list[dict[str, t.Any]], lines: t.Sequence[t.Any], wanted: Wanted, machine: Machine
+) -> dict[str, t.Any]:
     modules = dict.fromkeys(module for card in cards for module in card["modules"])
     modules.update(dict.fromkeys(module for card in cards for module in card["guest_modules"]))
     if lines:
@@ -112,7 +120,7 @@ def _card_faults(card: Device, machine: Machine) -> t.Iterator[str]:
         yield f"{name}: {card['refused']}{dahdi}"
     for file in card["firmware"]:
         if file["file"] not in machine["firmware"]:
-            yield f"{name}: {file['asked_by']} takes it only with the firmware /lib/firmware/{file['file']}; put it there"
+            yield f"{name}: {file['asked_by']} needs the firmware /lib/firmware/{file['file']}; put it there"
 
 
 def _remedy(kernel: str) -> str:
@@ -151,7 +159,9 @@ def _options(wanted: Wanted, machine: Machine) -> t.Iterator[str]:
         elif not isinstance(text, str) or not all(words):
             yield f"{place}: {text!r} is not of the form NAME=VALUE NAME=VALUE, as in type=4 iomode=1"
         else:
-            yield from (f"{place}: {fault}" for fault in _parameters(module, [word[1] for word in words if word], machine))
+            yield from (
+                f"{place}: {fault}" for fault in _parameters(module, [word[1] for word in words if word], machine)
+            )
 
 
 def _parameters(module: str, names: t.Sequence[str], machine: Machine) -> t.Iterator[str]:

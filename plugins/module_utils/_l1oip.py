@@ -126,4 +126,6 @@ def _ip(value: t.Any) -> str:
     try:
         return str(ipaddress.IPv4Address(str(value))).replace(".", ",")
     except ValueError:
-        raise InvalidInput(f"remote is {value!r}; it is an address of IPv4 such as 192.0.2.7, for l1oip knows no names and no IPv6") from None
+        raise InvalidInput(
+            f"remote is {value!r}; it is an address of IPv4 such as 192.0.2.7, for l1oip knows no names and no IPv6"
+        ) from None

@@ -9,6 +9,7 @@ import typing as t
 import pytest
 
 from ansible_collections.kvm.passthrough.plugins.module_utils import _dahdi_plan
+from ansible_collections.kvm.passthrough.plugins.module_utils._isdn_plan import make_plan
 from ansible_collections.kvm.passthrough.tests.unit.plugins.module_utils.test_isdn_plan import (
     FRITZ,
     MACHINE,
@@ -16,7 +17,6 @@ from ansible_collections.kvm.passthrough.tests.unit.plugins.module_utils.test_is
     REFUSED,
     WANTED,
 )
-from ansible_collections.kvm.passthrough.plugins.module_utils._isdn_plan import make_plan
 
 BULLSEYE = {"major": "11", "kernel": "5.10.0-32-amd64"}
 LOCAL = [
@@ -30,7 +30,7 @@ def plan(devices: t.Sequence[t.Any], machine: t.Mapping[str, t.Any] | None = Non
     return make_plan(devices, "isdn1", {**WANTED, "provider": "dahdi", **wanted}, {**MACHINE, **(machine or {})})
 
 
-def test_the_card_that_mISDN_refuses() -> None:
+def test_the_card_that_the_kernel_refuses() -> None:
     made = plan([REFUSED])
     assert made["faults"] == []
     assert made["modules"] == ["dahdi", "wcb4xxp"]
@@ -54,7 +54,12 @@ def test_asterisk_on_two_ends_of_a_line() -> None:
     assert made["faults"] == []
     assert made["modules"] == ["dahdi", "dahdi_dynamic", "dahdi_dynamic_loc"]
     assert made["lines"] == 2
-    assert made["packages"][:1] + made["packages"][3:] == ["dahdi-dkms", "linux-headers-amd64", "asterisk", "asterisk-dahdi"]
+    assert made["packages"][:1] + made["packages"][3:] == [
+        "dahdi-dkms",
+        "linux-headers-amd64",
+        "asterisk",
+        "asterisk-dahdi",
+    ]
     assert made["blocks"][_dahdi_plan.SYSTEM] == (
         "dynamic=loc,1:0,3,0\ndynamic=loc,1:1,3,0\nbchan=1-2\ndchan=3\nbchan=4-5\ndchan=6"
     )
@@ -97,22 +102,67 @@ def test_headers_of_the_kernels_to_come(kernel: str, package: str) -> None:
     ("devices", "machine", "wanted", "faults"),
     [
         ([], {}, {}, ["none of its PCI devices is an ISDN card, and isdn_guest_spans has no local lines"]),
-        ([FRITZ], {}, {}, ["0000:07:00.0 (1244:0a00, board 1244:0a00, fritz-pci): DAHDI has no driver for it. Linux has"]),
-        ([REFUSED], {"major": "14"}, {}, ["it runs Debian 14; DAHDI with the drivers of ISDN cards is in Debian 11, 12"]),
+        (
+            [FRITZ],
+            {},
+            {},
+            ["0000:07:00.0 (1244:0a00, board 1244:0a00, fritz-pci): DAHDI has no driver for it. Linux has"],
+        ),
+        (
+            [REFUSED],
+            {"major": "14"},
+            {},
+            ["it runs Debian 14; DAHDI with the drivers of ISDN cards is in Debian 11, 12"],
+        ),
         ([REFUSED], {"headers": False}, {}, ["no linux-headers-6.12.118+deb13-amd64 is to be had"]),
-        ([REFUSED], {}, {"asterisk": True}, ["isdn_guest_asterisk: it runs Debian 13, and of Debian 11, 12 and 13 only"]),
+        (
+            [REFUSED],
+            {},
+            {"asterisk": True},
+            ["isdn_guest_asterisk: it runs Debian 13, and of Debian 11, 12 and 13 only"],
+        ),
         ([REFUSED], {}, {"dialplan": DIALPLAN}, ["isdn_guest_dialplan is for Asterisk; set isdn_guest_asterisk: true"]),
         ([REFUSED], {}, {"l1oip": [{"id": 7}]}, ["isdn_guest_l1oip is for isdn_guest_provider: misdn"]),
-        ([REFUSED], {}, {"spans": [{}] * 5}, ["isdn_guest_spans describes 5 ports of cards, and those that DAHDI drives"]),
+        (
+            [REFUSED],
+            {},
+            {"spans": [{}] * 5},
+            ["isdn_guest_spans describes 5 ports of cards, and those that DAHDI drives"],
+        ),
         ([], {}, {"spans": LOCAL[:1]}, ["isdn_guest_spans: the local line 1 has the ends nt; it has two"]),
         ([], {}, {"spans": [LOCAL[0]] * 2}, ["isdn_guest_spans: the local line 1 has the ends nt and nt; it has two"]),
         ([REFUSED], {}, {"spans": ["te"]}, ["isdn_guest_spans, entry 1: 'te' is no dictionary"]),
-        ([REFUSED], {}, {"spans": [{"type": "te"}]}, ["isdn_guest_spans, entry 1: type is no key of a span; there are"]),
-        ([REFUSED], {}, {"spans": [{"side": "cpe"}]}, ["isdn_guest_spans, entry 1: side is 'cpe'; it is one of te, nt"]),
-        ([REFUSED], {}, {"spans": [{"mode": "p2p"}]}, ["isdn_guest_spans, entry 1: mode is 'p2p'; it is one of ptmp, ptp"]),
-        ([REFUSED], {}, {"spans": [{"group": 64}]}, ["isdn_guest_spans, entry 1: group is 64; it is a number from 1 to 63"]),
+        (
+            [REFUSED],
+            {},
+            {"spans": [{"type": "te"}]},
+            ["isdn_guest_spans, entry 1: type is no key of a span; there are"],
+        ),
+        (
+            [REFUSED],
+            {},
+            {"spans": [{"side": "cpe"}]},
+            ["isdn_guest_spans, entry 1: side is 'cpe'; it is one of te, nt"],
+        ),
+        (
+            [REFUSED],
+            {},
+            {"spans": [{"mode": "p2p"}]},
+            ["isdn_guest_spans, entry 1: mode is 'p2p'; it is one of ptmp, ptp"],
+        ),
+        (
+            [REFUSED],
+            {},
+            {"spans": [{"group": 64}]},
+            ["isdn_guest_spans, entry 1: group is 64; it is a number from 1 to 63"],
+        ),
         ([REFUSED], {}, {"spans": [{"context": "a b"}]}, ["isdn_guest_spans, entry 1: context is 'a b'; the name of"]),
-        ([REFUSED], {}, {"spans": [{"options": {"a": "b\nc"}}]}, ["isdn_guest_spans, entry 1: options is {'a': 'b\\nc'}"]),
+        (
+            [REFUSED],
+            {},
+            {"spans": [{"options": {"a": "b\nc"}}]},
+            ["isdn_guest_spans, entry 1: options is {'a': 'b\\nc'}"],
+        ),
         (
             [REFUSED],
             BULLSEYE,

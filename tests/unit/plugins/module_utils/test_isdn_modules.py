@@ -39,13 +39,25 @@ WRITTEN = f"# ours\noptions l1oip {ONE}\n"
         pytest.param(LINES, "", "", "", "", ([], [], ["l1oip", "mISDN_dsp"]), id="bare"),
         pytest.param(LINES, L1OIP.format(0) + DSP, WRITTEN, "", PARAMETERS, ([], [], []), id="as wanted"),
         pytest.param(
-            LINES, L1OIP.format(0) + DSP, WRITTEN, "", TWO, (["l1oip"], [], ["l1oip"]), id="one line less, not reloaded yet"
+            LINES,
+            L1OIP.format(0) + DSP,
+            WRITTEN,
+            "",
+            TWO,
+            (["l1oip"], [], ["l1oip"]),
+            id="one line less, not reloaded yet",
         ),
         pytest.param(LINES, L1OIP.format(2) + DSP, WRITTEN, "", TWO, ([], ["l1oip"], []), id="in use"),
         pytest.param(LINES, L1OIP.format(0) + DSP, "", "", "", (["l1oip"], [], ["l1oip"]), id="loaded by hand"),
         pytest.param(CARD, HFC.format(0) + DSP, "", "hfcmulti\nmISDN_dsp\n", "", ([], [], []), id="without options"),
         pytest.param(
-            CARD, HFC.format(0) + DSP, "options hfcmulti type=4\n", "", "", (["hfcmulti"], [], ["hfcmulti"]), id="no more"
+            CARD,
+            HFC.format(0) + DSP,
+            "options hfcmulti type=4\n",
+            "",
+            "",
+            (["hfcmulti"], [], ["hfcmulti"]),
+            id="no more",
         ),
         pytest.param(
             CARD,

@@ -36,7 +36,9 @@ def span(number: int, address: str | None, *signalling: str | None) -> dict[str,
     return {"number": number, "name": f"S{number}", "address": address, "signalling": list(signalling)}
 
 
-def told(facts: t.Any, cards: t.Sequence[t.Any], lines: int, provider: str = "misdn", driver: str | None = None) -> list[str]:
+def told(
+    facts: t.Any, cards: t.Sequence[t.Any], lines: int, provider: str = "misdn", driver: str | None = None
+) -> list[str]:
     plan = {"cards": cards, "lines": lines, "provider": provider}
     return shortfall(facts, plan, "isdn1", [{"address": ADDRESS, "driver": driver}])
 
@@ -58,9 +60,14 @@ def test_all_there(controllers: list[str | None], cards: list[t.Any], lines: int
     ("facts", "said"),
     [
         (
-            isdn(messages=["Modular ISDN core version 1.1.29", "HFC_multi: Unknown HFC multiport controller (vendor:1397)"]),
-            f"{NAME} 0 of 4 mISDN controllers, and as its driver none. The kernel says: 'HFC_multi: Unknown HFC multiport"
-            " controller (vendor:1397)'. So the driver does not know the board; DAHDI's wcb4xxp takes it: set"
+            isdn(
+                messages=[
+                    "Modular ISDN core version 1.1.29",
+                    "HFC_multi: Unknown HFC multiport controller (vendor:1397)",
+                ]
+            ),
+            f"{NAME} 0 of 4 mISDN controllers, and as its driver none. The kernel says: 'HFC_multi: Unknown HFC"
+            " multiport controller (vendor:1397)'. So the driver does not know the board; DAHDI's wcb4xxp takes it: set"
             " isdn_guest_provider: dahdi",
         ),
         (
@@ -70,7 +77,7 @@ def test_all_there(controllers: list[str | None], cards: list[t.Any], lines: int
         ),
         (
             isdn(messages=["one", "two", "three", "four", "five"]),
-            f"{NAME} 0 of 4 mISDN controllers, and as its driver none. The kernel's last words on ISDN: 'two' / 'three'",
+            f"{NAME} 0 of 4 mISDN controllers, and as its driver none. The kernel's last words on ISDN: 'two' / 'th",
         ),
         (isdn(messages=[]), f"{NAME} 0 of 4 mISDN controllers, and as its driver none. The kernel says nothing of it"),
         (isdn(messages=None), f"{NAME} 0 of 4 mISDN controllers, and as its driver none. The kernel's messages cannot"),
@@ -89,7 +96,9 @@ def test_lines_without_a_card() -> None:
 
 def test_what_modprobe_said() -> None:
     plan = {"cards": [], "lines": 1, "provider": "misdn"}
-    [fault] = shortfall(isdn(messages=[]), plan, "isdn1", [], ["modprobe: ERROR: could not insert 'l1oip': Invalid argument"])
+    [fault] = shortfall(
+        isdn(messages=[]), plan, "isdn1", [], ["modprobe: ERROR: could not insert 'l1oip': Invalid argument"]
+    )
     assert "'modprobe: ERROR: could not insert 'l1oip': Invalid argument'" in fault.replace('"', "'")
 
 

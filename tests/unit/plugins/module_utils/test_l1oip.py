@@ -20,7 +20,8 @@ def test_a_pair_on_one_machine() -> None:
     lines, faults = _l1oip.read_lines(PAIR)
     assert faults == []
     assert _l1oip.options(lines) == (
-        "type=1,1 codec=0,0 ip=127,0,0,1,127,0,0,1 port=1931,1932 remoteport=1932,1931 ondemand=0,0 id=305419896,305419896"
+        "type=1,1 codec=0,0 ip=127,0,0,1,127,0,0,1 port=1931,1932 remoteport=1932,1931 ondemand=0,0"
+        " id=305419896,305419896"
     )
 
 
@@ -43,7 +44,10 @@ def test_what_is_not_said() -> None:
         ({"id": True}, "id is True; it is a number from 1 to 4294967295"),
         ({"id": 1, "type": "s0"}, "type is 's0'; it is one of bri, pri"),
         ({"id": 1, "codec": "g711"}, "codec is 'g711'; it is one of transparent, alaw, ulaw, 4bit"),
-        ({"id": 1, "remote": "pbx.example.org"}, "remote is 'pbx.example.org'; it is an address of IPv4 such as 192.0.2.7"),
+        (
+            {"id": 1, "remote": "pbx.example.org"},
+            "remote is 'pbx.example.org'; it is an address of IPv4 such as 192.0.2.7",
+        ),
         ({"id": 1, "remote": "2001:db8::7"}, "remote is '2001:db8::7'; it is an address of IPv4"),
         ({"id": 1, "port": 70000}, "port is 70000; it is a number from 1 to 65535"),
         ({"id": 1, "remote_port": "x"}, "remote_port is 'x'; it is a number from 1 to 65535"),
