@@ -25,7 +25,8 @@ NEVER = re.compile(r"--remove-all-storage|--storage\b|--wipe-storage|qemu-img")
 OURS = re.compile(
     r"\{\{ (__kvm_guest_network_mark|__kvm_guest_seed(_folder)?|__kvm_host_ksm_file|__kvm_host_initramfs\.configuration"
     r"|__capture_file\.path"
-    r"|__capisuite_guest_(keyring|sources|deb_folder|files|voice_file|units|sound_folder|old_sounds|ours|rest|folder)"
+    r"|__capisuite_guest_(key|sources|old_sources|deb_folder|files|voice_file|units|former|sound_folder|old_sounds)"
+    r"|__capisuite_guest_(ours|rest|folder)"
     r"|__fax_copy)\b"
 )
 
