@@ -157,13 +157,13 @@ _MAILS: dict[str, tuple[str, str]] = {
     ),
     "MailFaxSent": (
         "Fax to %(dialstring)s was sent",
-        "The fax to %(addressee)s %(dialstring)s (%(subject)s) was sent, after %(tries)s tries.\n"
+        "The fax to %(dialstring)s was sent.\nAddressee: %(addressee)s\nSubject: %(subject)s\nTries: %(tries)s\n"
         "It is kept on %(hostname)s as %(filename)s.",
     ),
     "MailFaxFailed": (
         "Fax to %(dialstring)s was NOT sent",
-        "The fax to %(addressee)s %(dialstring)s (%(subject)s) was given up after %(tries)s tries.\n"
-        "CAPI's last results were 0x%(result)x and 0x%(resultB3)x. It is kept on %(hostname)s as %(filename)s.",
+        "The fax to %(dialstring)s was given up.\nAddressee: %(addressee)s\nSubject: %(subject)s\nTries: %(tries)s\n"
+        "CAPI's last results: 0x%(result)x and 0x%(resultB3)x\nIt is kept on %(hostname)s as %(filename)s.",
     ),
     "MailVoiceReceived": (
         "Call from %(call_from)s to %(call_to)s",
