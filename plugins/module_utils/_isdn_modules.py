@@ -51,7 +51,7 @@ def plan_release(load: str, loaded: str, freed: bool) -> list[str]:
     """
     there = _read(loaded)
     leaving = [module for module in reversed(_names(load)) if module in there]
-    return leaving if freed else _unused(leaving, there)
+    return _unused(leaving, there, freed)
 
 
 def _read(text: str) -> dict[str, Loaded]:
@@ -64,11 +64,12 @@ def _names(text: str) -> list[str]:
     return [line for line in text.splitlines() if line and not line.startswith("#")]
 
 
-def _unused(leaving: t.Iterable[str], there: t.Mapping[str, Loaded]) -> list[str]:
-    """Those that nobody uses but modules that leave before them."""
+def _unused(leaving: t.Iterable[str], there: t.Mapping[str, Loaded], freed: bool = False) -> list[str]:
+    """Those that nobody uses but modules that leave before them; freed is that programs let go of them before."""
     found: list[str] = []
     for module in leaving:
-        if there[module].uses <= len(there[module].users.intersection(found)):
+        uses, users = there[module]
+        if users.issubset(found) and (freed or uses <= len(users)):
             found.append(module)
     return found
 

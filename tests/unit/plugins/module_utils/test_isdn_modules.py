@@ -102,7 +102,9 @@ def test_modules(
         ("# ours\nl1oip\nmISDN_dsp\n", L1OIP.format(0) + DSP, False, ["mISDN_dsp", "l1oip"]),
         ("# ours\nl1oip\nmISDN_dsp\n", L1OIP.format(1) + DSP, False, ["mISDN_dsp"]),
         ("dahdi\ndahdi_dynamic\n", DAHDI, False, []),
-        ("dahdi\ndahdi_dynamic\n", DAHDI, True, ["dahdi_dynamic", "dahdi"]),
+        ("dahdi\ndahdi_dynamic\ndahdi_dynamic_loc\n", DAHDI, True, ["dahdi_dynamic_loc", "dahdi_dynamic", "dahdi"]),
+        ("dahdi\n", "dahdi 253952 9 - Live 0x0\n", True, ["dahdi"]),
+        ("dahdi\n", "dahdi 253952 1 dahdi_transcode, Live 0x0\ndahdi_transcode 16384 0 - Live 0x0\n", True, []),
     ],
 )
 def test_what_release_unloads(load: str, loaded: str, freed: bool, expected: list[str]) -> None:
