@@ -11,8 +11,8 @@ version_added: 0.4.0
 author:
   - The kvm.passthrough authors (@kvm-passthrough)
 description:
-  - VDR writes C(setup.conf), C(channels.conf) and C(timers.conf) again and again, in its own way. What is wanted is held
-    against what they say, not against how they say it; keys, channels and timers of others are left alone.
+  - VDR writes C(setup.conf), C(channels.conf) and C(timers.conf) again and again, in its own way. What is wanted is
+    held against what they say, not against how they say it; keys, channels and timers of others are left alone.
   - A timer is the same with the same day, start, stop and title. One of a day that has passed is not wanted any more.
   - The files may only be written while VDR does not run.
 positional: present, today
@@ -23,8 +23,8 @@ options:
     required: true
   present:
     description:
-      - The texts of C(setup.conf), C(channels.conf) and C(timers.conf), and C(before), the timers that the role set before,
-        one a line; those that are wanted no more go.
+      - The texts of C(setup.conf), C(channels.conf) and C(timers.conf), and C(before), the timers that the role set
+        before, one a line; those that are wanted no more go.
     type: dict
     required: true
   today:

@@ -11,11 +11,11 @@ version_added: 0.4.0
 author:
   - The kvm.passthrough authors (@kvm-passthrough)
 description:
-  - Judges channels, addresses, settings and timers of the role C(kvm.passthrough.dvbt_guest), and makes the access lists of
-    VDR and its plugins of them.
+  - Judges channels, addresses, settings and timers of the role C(kvm.passthrough.dvbt_guest), and makes the access
+    lists of VDR and its plugins of them.
 options:
   _input:
-    description: C(channels), C(scan), C(svdrp_hosts), C(plugins), C(settings) and C(timers), as in the variables of the role.
+    description: C(channels), C(scan), C(svdrp_hosts), C(plugins), C(settings) and C(timers), as the role has them.
     type: dict
     required: true
 seealso:

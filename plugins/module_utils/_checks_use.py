@@ -353,8 +353,8 @@ CHECKS: tuple[Check, ...] = (
         source="Linux drivers/isdn/hardware/mISDN/hfcmulti.c: release_port",
         severity=WARNING,
         symptom="BUG: scheduling while atomic",
-        remedy="Do not unbind it. The playbook prepare writes what takes it at the next boot; then reboot the host, or set"
-        " kvm_host_reboot_allowed",
+        remedy="Do not unbind it. The playbook prepare writes what takes it at the next boot; then reboot the host, or"
+        " set kvm_host_reboot_allowed",
         judge=_driver_sticks,
         repaired_by="kvm.passthrough.prepare",
     ),

@@ -24,7 +24,7 @@ PLUGINS = {
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9-]*(\.[A-Za-z][A-Za-z0-9_]*)?\Z")
 # Flags, channel, day (one date, weekdays, or weekdays from a date on), start, stop, priority, lifetime, file, rest.
 _TIMER = re.compile(
-    r"\d+:[^:]+:(?P<day>\d{4}-\d\d-\d\d|[MTWFS-]{7}(@\d{4}-\d\d-\d\d)?):(?P<start>\d{4}):(?P<stop>\d{4}):\d{1,2}:\d{1,2}:[^:\n]+:[^\n]*\Z"
+    r"\d+:[^:]+:(\d{4}-\d\d-\d\d|[MTWFS-]{7}(@\d{4}-\d\d-\d\d)?):\d{4}:\d{4}:\d{1,2}:\d{1,2}:[^:\n]+:[^\n]*\Z"
 )
 _DATE = re.compile(r"\d{4}-\d\d-\d\d\Z")
 # Name;provider, frequency, parameters, source, symbol rate, VPID, APID, TPID, CA, SID, NID, TID, RID.
@@ -54,8 +54,8 @@ def faults(wanted: Wanted) -> list[str]:
     for timer in wanted["timers"]:
         if not _TIMER.match(str(timer)):
             found.append(
-                f"dvbt_guest_timers has {timer!r}; a timer is FLAGS:CHANNEL:DAY:START:STOP:PRIORITY:LIFETIME:TITLE: as in"
-                f" 1:1:MTWTF--:2000:2015:50:99:News:"
+                f"dvbt_guest_timers has {timer!r}; a timer is FLAGS:CHANNEL:DAY:START:STOP:PRIORITY:LIFETIME:TITLE:"
+                f" as in 1:1:MTWTF--:2000:2015:50:99:News:"
             )
     if wanted["channels"] and wanted["scan"]:
         found.append("dvbt_guest_channels and dvbt_guest_scan are both set; channels are given, or scanned for")
@@ -78,7 +78,7 @@ def _channel_fault(line: t.Any) -> str:
         return ""
     fields = text.split(":")
     if len(fields) != _CHANNEL_FIELDS or "\n" in text or not fields[1].isdigit():
-        return f"{text!r} is no line of channels.conf, which has {_CHANNEL_FIELDS} fields and the frequency as the second"
+        return f"{text!r} is no line of channels.conf: {_CHANNEL_FIELDS} fields, of which the second is the frequency"
     if fields[3] != "T":
         return f"{text!r} has the source {fields[3]}; that of DVB-T is T"
     return ""
@@ -111,7 +111,7 @@ def _value(value: t.Any) -> str:
 
 
 def channels(text: str, wanted: t.Sequence[str]) -> str:
-    """channels.conf with these channels in this order: the same text where it has them, whatever VDR has found out since."""
+    """channels.conf with these channels in this order: the same text where it has them, whatever VDR has added."""
     if not wanted or _order(text.splitlines()) == _order(wanted):
         return text
     return "".join(f"{line}\n" for line in wanted)
@@ -127,12 +127,6 @@ def _order(lines: t.Iterable[str]) -> list[tuple[str, ...]]:
         elif len(fields) == _CHANNEL_FIELDS:
             found.append((re.split("[,;]", fields[0])[0], fields[1], fields[3], fields[9]))
     return found
-
-
-def terrestrial(text: str) -> int:
-    """How many DVB-T channels a channels.conf has."""
-    lines = (line.split(":") for line in text.splitlines() if not line.startswith(":"))
-    return sum(len(fields) == _CHANNEL_FIELDS and fields[3] == "T" for fields in lines)
 
 
 def timers(text: str, wanted: t.Sequence[str], before: t.Sequence[str], today: str) -> str:

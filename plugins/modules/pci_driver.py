@@ -26,9 +26,8 @@ notes:
     hang. If it is loaded from the initramfs, the rule has to be there too; see RV(initramfs_stale). The udev hook of
     initramfs-tools copies the rules of C(/etc/udev/rules.d) by itself.
   - udev notices new and removed rules without a command.
-  - C(hfc_multi), the driver of the module C(hfcmulti), cannot be removed from a card without bringing the kernel down. Such a
-    device gets its rule, and goes to O(driver) at the next boot; see RV(waiting). Its module has to be blacklisted, or
-    kept out of the initramfs.
+  - C(hfc_multi), the driver of the module C(hfcmulti), cannot be removed from a card without bringing the kernel down.
+    Such a device gets its rule, and goes to O(driver) at the next boot; see RV(waiting).
 options:
   addresses:
     description:
@@ -161,7 +160,7 @@ kept:
   returned: success
   sample: ["0000:03:00.0"]
 waiting:
-  description: The devices that go to O(driver) at the next boot, for their present driver cannot be removed before. Sorted.
+  description: The devices that go to O(driver) at the next boot, for their driver cannot be removed before. Sorted.
   type: list
   elements: str
   returned: success

@@ -172,8 +172,8 @@ _ISDN = Profile(
         # The article's own card, which the kernel's driver knows by its chip, and refuses.
         Card("isdn-refused", "vfio-user-pci", "1397:08b4", 3, slot=1, program=("--subsystem=1397:b752",)),
         Card("dvbt", "vfio-user-pci", "1131:7146", 4, slot=1, program=_SAA7146),
-        # It cannot mask its interrupt, as in the article's Listing 3, and has its line with another, but no group: slots
-        # whose numbers are equal modulo 4 have one line.
+        # It cannot mask its interrupt, as in the article's Listing 3, and shares its line but no group: slots whose
+        # numbers are equal modulo 4 have one line.
         Card("isdn-old", "vfio-user-pci", "1397:08b4", None, slot=0x4, program=("--pci=2.2",)),
         Card("own-rtl8139", "rtl8139", "10ec:8139", None, slot=0xC, mac="52:54:00:6b:70:0c", subnet="10.0.79.0/24"),
     ),

@@ -1,7 +1,10 @@
 # Copyright (c) 2026, the kvm.passthrough authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run programs inside a root folder, so that nothing outlives them: no mount, no process, no change to the root."""
+"""Run programs inside a root folder, so that nothing outlives them: no mount, no process, no change to this machine.
+
+They resolve names as this machine does, by its own resolv.conf, which they cannot write.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,10 @@ mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
 mount -t tmpfs -o mode=755 lab "$root/run"
 mount -t tmpfs lab "$root/tmp"
-if [ -e /etc/resolv.conf ]; then mount --bind /etc/resolv.conf "$root/etc/resolv.conf"; fi
+if [ -e /etc/resolv.conf ]; then
+    mount --bind /etc/resolv.conf "$root/etc/resolv.conf"
+    mount -o remount,bind,ro "$root/etc/resolv.conf"
+fi
 while [ "$1" != -- ]; do
     mkdir -p "$root$2"
     mount --bind "$1" "$root$2"

@@ -10,7 +10,6 @@ set -eu
 
 echo guest > /etc/hostname
 printf '127.0.0.1\tlocalhost\n127.0.1.1\tguest\n' > /etc/hosts
-echo 'nameserver 192.168.122.1' > /etc/resolv.conf
 
 # lsm: without bpf, tomoyo and apparmor, each of which takes seconds to set up.
 # rw: nothing is left to check or to mount again, which is why fstab is empty.

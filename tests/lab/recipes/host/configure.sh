@@ -8,6 +8,5 @@ set -eu
 
 echo hypervisor > /etc/hostname
 printf '127.0.0.1\tlocalhost\n127.0.1.1\thypervisor\n' > /etc/hosts
-echo 'nameserver 10.0.2.3' > /etc/resolv.conf
 
 update-initramfs -c -k all

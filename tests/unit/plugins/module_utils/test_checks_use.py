@@ -236,7 +236,10 @@ def test_an_override_for_another_driver(override: str | None, driver: str | None
 @pytest.mark.parametrize(("driver", "sticks"), [("hfc_multi", True), ("hfcpci", False), (None, False)])
 def test_a_driver_that_cannot_be_removed(driver: str | None, sticks: bool) -> None:
     where = machines.machine(devices=[machines.device(NIC, driver=driver)])
-    said = f"{NIC} is bound to hfc_multi, whose removal is a bug of its own: it sleeps under a spinlock, and the host hangs"
+    said = (
+        f"{NIC} is bound to hfc_multi, whose removal is a bug of its own:"
+        " it sleeps under a spinlock, and the host hangs"
+    )
     assert found(where) == ({"driver_sticks": said} if sticks else {})
 
 

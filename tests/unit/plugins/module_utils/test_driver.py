@@ -268,8 +268,8 @@ HELD = f"/sys/bus/pci/devices/{A}/enable: 1"
             {"driver": "hfc_multi"},
             [],
             {"persistent": False},
-            f"{A} is bound to hfc_multi, whose removal is a bug of its own: it sleeps under a spinlock, and the host hangs;"
-            " have it bound at boot instead, with persistent: true, and reboot the host",
+            f"{A} is bound to hfc_multi, whose removal is a bug of its own: it sleeps under a spinlock, and the host"
+            " hangs; have it bound at boot instead, with persistent: true, and reboot the host",
             id="a driver that cannot be removed",
         ),
         pytest.param(

@@ -8,97 +8,113 @@ import typing as t
 
 import pytest
 
+from ansible_collections.kvm.passthrough.plugins.filter import vdr_plan
 from ansible_collections.kvm.passthrough.plugins.module_utils import _vdr
 
-CHANNEL = "Beethoven:474000:B8C999D999G999I999M999S0T999Y999:T:0:0:273:0:0:2176:65348:16513:0"
-TIMER = "1:1:MTWTF--:2000:2015:50:99:News:"
-ONCE = "1:1:2026-11-27:2000:2015:50:99:Film:"
-WANTED: dict[str, t.Any] = {
-    "channels": [CHANNEL],
-    "scan": "",
-    "svdrp_hosts": ["192.0.2.7"],
-    "plugins": {"streamdev-server": ["192.0.2.0/24"]},
-    "settings": {"EPGScanTimeout": 5},
-    "timers": [TIMER],
-}
+ARD = "Das Erste,;ARD:578000:B8C23D12G8M16T8Y0S0:T:27500:101=2:102=deu@3:104:0:224:8468:3329:0"
+ZDF = "ZDF,;ZDF:514000:B8C23D12G8M16T8Y0S0:T:27500:545=2:546=deu@3:551:0:514:8468:514:0"
+# As VDR writes it: it has found another audio track, and a name in full.
+ARD_LATER = "Das Erste,ARD;ARD:578000:B8C23D12G8M16T8Y0S0:T:27500:101=2:102=deu@3,103=mul@3:104:0:224:8468:3329:0"
+ASTRA = "Das Erste;ARD:11836:HC34M2S0:S19.2E:27500:101=2:102=deu@3:104:0:28106:1:1101:0"
+NEWS = "1:1:MTWTF--:2000:2015:50:99:News:"
+NEWS_LATER = "1:T-8468-3329-224:MTWTF--:2000:2015:50:99:News:<event/>"
+FILM = "1:2:2026-12-24:2015:2200:50:99:Film:"
 
 
-def test_what_is_in_order() -> None:
-    assert _vdr.faults(WANTED) == []
+def wanted(**values: t.Any) -> dict[str, t.Any]:
+    empty = {"channels": [], "scan": "", "svdrp_hosts": [], "plugins": {}, "settings": {}, "timers": []}
+    return {**empty, **values}
 
 
 @pytest.mark.parametrize(
-    ("change", "fault"),
+    ("values", "fault"),
     [
-        ({"channels": ["Beethoven:474000"]}, "is no line of channels.conf, which has 13 fields"),
-        ({"channels": [CHANNEL.replace(":T:", ":S19.2E:")]}, "has the source S19.2E; that of DVB-T is T"),
-        ({"scan": "DE"}, "dvbt_guest_channels and dvbt_guest_scan are both set"),
+        ({}, None),
+        ({"channels": [":Public", ARD, ZDF], "timers": [NEWS, FILM, "1:1:MTWTF--@2026-12-01:0000:0100:0:99:A:"]}, None),
+        ({"scan": "DE", "svdrp_hosts": ["192.0.2.7", "198.51.100.0/24"], "plugins": {"vnsiserver": []}}, None),
+        ({"settings": {"EPGScanTimeout": 5, "live.LocalNetMask": "192.0.2.0/24", "UseDolbyDigital": True}}, None),
+        ({"channels": ["ARD:578000"]}, "dvbt_guest_channels: 'ARD:578000' is no line of channels.conf"),
+        ({"channels": [ASTRA]}, f"dvbt_guest_channels: {ASTRA!r} has the source S19.2E; that of DVB-T is T"),
+        ({"channels": [ARD], "scan": "DE"}, "dvbt_guest_channels and dvbt_guest_scan are both set"),
         ({"svdrp_hosts": ["tv.lan"]}, "dvbt_guest_svdrp_hosts has 'tv.lan'; it is an address of IPv4"),
-        ({"svdrp_hosts": ["2001:db8::1"]}, "dvbt_guest_svdrp_hosts has '2001:db8::1'"),
-        ({"svdrp_hosts": ["192.0.2.7\n0.0.0.0/0"]}, "dvbt_guest_svdrp_hosts has '192.0.2.7\\n0.0.0.0/0'"),
+        ({"svdrp_hosts": ["192.0.2.7\n0.0.0.0/0"]}, "dvbt_guest_svdrp_hosts has '192.0.2.7"),
         ({"plugins": {"live": []}}, "dvbt_guest_plugins has live; those whose access the role can limit are"),
         ({"plugins": {"vnsiserver": "192.0.2.7"}}, "dvbt_guest_plugins, vnsiserver is '192.0.2.7'; it is a list"),
-        ({"settings": {"Margin Start": 2}}, "dvbt_guest_settings has 'Margin Start'; a key of setup.conf is a word"),
-        ({"settings": {"MarginStart": [2]}}, "dvbt_guest_settings, MarginStart is [2]; it is one word, number or line"),
-        ({"timers": ["1:1:today:2000:2015:50:99:News:"]}, "dvbt_guest_timers has '1:1:today:"),
+        ({"settings": {"EPG Scan": 5}}, "dvbt_guest_settings has 'EPG Scan'; a key of setup.conf is a word"),
+        ({"settings": {"VideoDir": ["a"]}}, "dvbt_guest_settings, VideoDir is ['a']; it is one word"),
+        ({"timers": ["News at eight"]}, "dvbt_guest_timers has 'News at eight'; a timer is FLAGS:CHANNEL:DAY"),
+        ({"timers": ["1:1:24.12.2026:2015:2200:50:99:Film:"]}, "dvbt_guest_timers has '1:1:24.12.2026"),
     ],
 )
-def test_what_is_wrong(change: dict[str, t.Any], fault: str) -> None:
-    [said] = _vdr.faults({**WANTED, **change})
-    assert fault in said
+def test_what_is_wrong(values: dict[str, t.Any], fault: str | None) -> None:
+    found = _vdr.faults(wanted(**values))
+    assert len(found) == (fault is not None)
+    assert not fault or found[0].startswith(fault)
+    plan = vdr_plan.FilterModule().filters()["vdr_plan"](wanted(**values))
+    assert plan["faults"] == found
+    assert bool(plan["files"]) is not bool(found)
 
 
-def test_nobody_but_those_given_may_connect() -> None:
-    lines = _vdr.hosts(["192.0.2.7", "127.0.0.1", "192.0.2.7"]).splitlines()
-    assert [line for line in lines if not line.startswith("#")] == ["127.0.0.1", "192.0.2.7"]
+def test_access_lists_have_the_guest_itself_and_nobody_else() -> None:
+    call = vdr_plan.FilterModule().filters()["vdr_plan"]
+    files = call(wanted(svdrp_hosts=["127.0.0.1", "192.0.2.7"], plugins={"vnsiserver": []}))["files"]
+    lines = {path: [line for line in text.splitlines() if line[0] != "#"] for path, text in files.items()}
+    assert lines == {
+        "/etc/vdr/svdrphosts.conf": ["127.0.0.1", "192.0.2.7"],
+        "/etc/vdr/plugins/vnsiserver/allowed_hosts.conf": ["127.0.0.1"],
+    }
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted", "expected"),
+    ("text", "settings", "after"),
     [
+        ("", {}, ""),
         ("", {"EPGScanTimeout": 5}, "EPGScanTimeout = 5\n"),
-        ("A = 1\nEPGScanTimeout = 0\nB = 2\n", {"EPGScanTimeout": 5}, "A = 1\nEPGScanTimeout = 5\nB = 2\n"),
-        ("EPGScanTimeout=5", {"EPGScanTimeout": 5}, "EPGScanTimeout=5"),
-        ("EmergencyExit = 0\n", {"EmergencyExit": False}, "EmergencyExit = 0\n"),
-        ("live.Port = 1\n", {}, "live.Port = 1\n"),
+        ("EPGScanTimeout=5\nOther = 1\n", {"EPGScanTimeout": 5}, "EPGScanTimeout=5\nOther = 1\n"),
+        ("EPGScanTimeout = 0\nOther = 1\n", {"EPGScanTimeout": 5}, "EPGScanTimeout = 5\nOther = 1\n"),
+        ("UseDolbyDigital = 1\n", {"UseDolbyDigital": True}, "UseDolbyDigital = 1\n"),
+        ("OSDLanguage = \n", {"OSDLanguage": ""}, "OSDLanguage = \n"),
     ],
 )
-def test_settings_are_held_against_what_is_said(text: str, wanted: dict[str, t.Any], expected: str) -> None:
-    assert _vdr.setup(text, wanted) == expected
-
-
-def test_a_channel_that_vdr_knows_more_of_is_the_same() -> None:
-    # What VDR 2.6.9 made of the line: it has found out the kind of sound.
-    text = CHANNEL.replace(":273:", ":273=@4:") + "\n"
-    assert _vdr.channels(text, [CHANNEL]) == text
-    assert _vdr.channels("Other" + text, [CHANNEL]) == CHANNEL + "\n"
-    assert _vdr.channels(text, []) == text
-    assert _vdr.terrestrial(f":Group\n{text}{CHANNEL.replace(':T:', ':S19.2E:')}\n") == 1
+def test_settings(text: str, settings: dict[str, t.Any], after: str) -> None:
+    assert _vdr.setup(text, settings) == after
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted", "before", "expected"),
+    ("text", "channels", "changed"),
     [
-        ("", [TIMER], [], f"{TIMER}\n"),
-        # As VDR 2.6.9 writes it: the channel by its identity.
-        (
-            "1:T-65348-16513-2176:MTWTF--:2000:2015:50:99:News:\n",
-            [TIMER],
-            [TIMER],
-            "1:T-65348-16513-2176:MTWTF--:2000:2015:50:99:News:\n",
-        ),
-        (f"{TIMER}\n{ONCE}\n", [], [TIMER], f"{ONCE}\n"),  # that of somebody else stays
-        (f"{TIMER}\n", [TIMER, ONCE], [TIMER], f"{TIMER}\n{ONCE}\n"),
+        (f"{ARD_LATER}\n{ZDF}\n", [ARD, ZDF], False),
+        (f":Public\n{ARD_LATER}\n", [":Public", ARD], False),
+        (f"{ZDF}\n{ARD}\n", [ARD, ZDF], True),
+        (f"{ARD}\n", [ARD, ZDF], True),
+        ("", [ARD], True),
+        (f"{ASTRA}\n", [], False),
     ],
 )
-def test_timers(text: str, wanted: list[str], before: list[str], expected: str) -> None:
-    assert _vdr.timers(text, wanted, before, "2026-11-27") == expected
+def test_channels(text: str, channels: list[str], changed: bool) -> None:
+    after = _vdr.channels(text, channels)
+    assert after == ("".join(f"{line}\n" for line in channels) if changed else text)
 
 
-def test_a_timer_of_a_day_that_has_passed_is_not_set_again() -> None:
-    assert _vdr.timers("", [ONCE], [ONCE], "2026-11-28") == ""
+@pytest.mark.parametrize(
+    ("text", "timers", "before", "after"),
+    [
+        ("", [NEWS], [], f"{NEWS}\n"),
+        (f"{NEWS_LATER}\n", [NEWS], [NEWS], f"{NEWS_LATER}\n"),
+        (f"{FILM}\n", [NEWS], [], f"{FILM}\n{NEWS}\n"),
+        (f"{NEWS_LATER}\n{FILM}\n", [], [NEWS], f"{FILM}\n"),
+        ("", [FILM.replace("2026", "2025")], [], ""),
+        ("", [FILM], [], f"{FILM}\n"),
+    ],
+    ids=["new", "as VDR writes it", "beside another's", "no more", "of a day that has passed", "of a day to come"],
+)
+def test_timers(text: str, timers: list[str], before: list[str], after: str) -> None:
+    assert _vdr.timers(text, timers, before, "2026-11-27") == after
 
 
-def test_files_that_are_as_wanted_are_not_named() -> None:
-    present = {"setup.conf": "EPGScanTimeout = 5\n", "channels.conf": "", "timers.conf": f"{TIMER}\n", "before": ""}
-    assert _vdr.files(WANTED, present, "2026-11-27") == {"channels.conf": f"{CHANNEL}\n"}
+def test_files_that_are_as_wanted_are_not_written() -> None:
+    present = {"setup.conf": "MarginStart = 2\n", "channels.conf": f"{ARD}\n", "timers.conf": "", "before": ""}
+    asked = wanted(channels=[ARD], settings={"MarginStart": 2})
+    assert _vdr.files(asked, present, "2026-11-27") == {}
+    asked = wanted(channels=[ARD], settings={"MarginStart": 5}, timers=[NEWS])
+    assert _vdr.files(asked, present, "2026-11-27") == {"setup.conf": "MarginStart = 5\n", "timers.conf": f"{NEWS}\n"}
