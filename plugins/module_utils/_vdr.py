@@ -119,7 +119,7 @@ def channels(text: str, wanted: t.Sequence[str]) -> str:
 
 def _order(lines: t.Iterable[str]) -> list[tuple[str, ...]]:
     """What the lines are about: groups by name; channels by name, frequency, source and SID."""
-    found = []
+    found: list[tuple[str, ...]] = []
     for line in lines:
         fields = line.split(":")
         if line.startswith(":"):
