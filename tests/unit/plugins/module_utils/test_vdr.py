@@ -37,6 +37,7 @@ def wanted(**values: t.Any) -> dict[str, t.Any]:
         ({"channels": [ASTRA]}, f"dvbt_guest_channels: {ASTRA!r} has the source S19.2E; that of DVB-T is T"),
         ({"channels": [ARD], "scan": "DE"}, "dvbt_guest_channels and dvbt_guest_scan are both set"),
         ({"svdrp_hosts": ["tv.lan"]}, "dvbt_guest_svdrp_hosts has 'tv.lan'; it is an address of IPv4"),
+        ({"svdrp_hosts": ["192.0.2.7\n0.0.0.0/0"]}, "dvbt_guest_svdrp_hosts has '192.0.2.7"),
         ({"plugins": {"live": []}}, "dvbt_guest_plugins has live; those whose access the role can limit are"),
         ({"plugins": {"vnsiserver": "192.0.2.7"}}, "dvbt_guest_plugins, vnsiserver is '192.0.2.7'; it is a list"),
         ({"settings": {"EPG Scan": 5}}, "dvbt_guest_settings has 'EPG Scan'; a key of setup.conf is a word"),
