@@ -65,6 +65,7 @@ class Hfc4s:
         self._written = bytearray(256)
         self._int_data = self._frames_high = 0
         self._counts_from: float | None = None
+        self._frames = 0
         self._timer = False
         self._next_tick = 0.0
 
@@ -102,8 +103,11 @@ class Hfc4s:
         if register == R_STATUS:
             return V_MISC_IRQSTA if self._timer and self._written[R_IRQMSK_MISC] & V_TI_IRQ else 0
         if register == R_F0_CNTL:
-            elapsed = 0.0 if self._counts_from is None else self._clock() - self._counts_from
-            self._frames_high, low = divmod(int(elapsed * _FRAMES) & 0xFFFF, 256)
+            if self._counts_from is not None:
+                counted = int((self._clock() - self._counts_from) * _FRAMES)
+                # hfcmulti waits 10 ms for 8 frames; a machine that was starved makes up for lost ticks in no time.
+                self._frames = max(counted, self._frames + 16)
+            self._frames_high, low = divmod(self._frames & 0xFFFF, 256)
             return low
         if register == R_RAM_DATA:
             self._int_data = self._ram[self._ram_address]
@@ -117,7 +121,7 @@ class Hfc4s:
             self.reset()
         elif register == R_PCM_MD0:
             if not value & V_PCM_MD:
-                self._counts_from = None
+                self._counts_from, self._frames = None, 0
             elif self._counts_from is None:
                 self._counts_from = self._clock()
         elif register == R_RAM_DATA:

@@ -68,6 +68,7 @@ def test_the_frame_counter_counts_once_the_chip_is_master(chip: lab_card.Hfc4s, 
     chip.write(lab_card.R_PCM_MD0, lab_card.V_PCM_MD)
     clock.now += 0.0625
     assert frames() == 500
+    assert frames() >= 508  # what the driver waits 10 ms for, which a starved machine takes for less
     chip.write(lab_card.R_CIRM, lab_card.V_SRES)
     assert frames() == 0
 
