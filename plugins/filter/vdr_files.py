@@ -13,9 +13,9 @@ author:
 description:
   - VDR writes C(setup.conf), C(channels.conf) and C(timers.conf) again and again, in its own way. What is wanted is
     held against what they say, not against how they say it; keys, channels and timers of others are left alone.
-  - A timer is the same with the same day, start, stop and title. One of a day that has passed is not wanted any more.
+  - A timer is the same with the same day, start, stop and title. One of a day is not wanted any more once it is over.
   - The files may only be written while VDR does not run.
-positional: present, today
+positional: present, now
 options:
   _input:
     description: C(channels), C(settings) and C(timers), as in the variables of the role C(kvm.passthrough.dvbt_guest).
@@ -27,8 +27,8 @@ options:
         before, one a line; those that are wanted no more go.
     type: dict
     required: true
-  today:
-    description: The date, as YYYY-MM-DD.
+  now:
+    description: The clock of the guest, as YYYY-MM-DD HHMM.
     type: str
     required: true
 seealso:
@@ -39,7 +39,7 @@ seealso:
 EXAMPLES = r"""
 - name: See what VDR has to be stopped for
   ansible.builtin.debug:
-    msg: "{{ (wanted | kvm.passthrough.vdr_files(present, '2026-11-27')).keys() }}"
+    msg: "{{ (wanted | kvm.passthrough.vdr_files(present, '2026-11-27 1530')).keys() }}"
   vars:
     wanted: {channels: [], settings: {EPGScanTimeout: 5}, timers: ["1:1:MTWTF--:2000:2015:50:99:News:"]}
     present: {setup.conf: "EPGScanTimeout = 0\n", channels.conf: "", timers.conf: "", before: ""}

@@ -44,6 +44,13 @@ MACHINE: dict[str, t.Any] = {
 }
 
 
+def tells(made: dict[str, t.Any], faults: list[str]) -> None:
+    """A plan has these faults and no others, each by its beginning."""
+    said = made["faults"]
+    assert len(said) == len(faults), said
+    assert all(one.startswith(f"isdn1: {fault}") for one, fault in zip(said, faults)), said
+
+
 def plan(devices: t.Sequence[t.Any], machine: t.Mapping[str, t.Any] | None = None, **wanted: t.Any) -> dict[str, t.Any]:
     return _isdn_plan.make_plan([NIC, *devices], "isdn1", {**WANTED, **wanted}, {**MACHINE, **(machine or {})})
 
@@ -175,9 +182,7 @@ BACKPORTS = "7.2.13+deb13-amd64"
 def test_what_stands_in_the_way(
     devices: list[t.Any], machine: dict[str, t.Any], wanted: dict[str, t.Any], faults: list[str]
 ) -> None:
-    said = plan(devices, machine, **wanted)["faults"]
-    assert len(said) == len(faults), said
-    assert all(one.startswith(f"isdn1: {fault}") for one, fault in zip(said, faults)), said
+    tells(plan(devices, machine, **wanted), faults)
 
 
 def test_all_is_told_at_once() -> None:

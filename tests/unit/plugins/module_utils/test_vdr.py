@@ -43,6 +43,15 @@ def wanted(**values: t.Any) -> dict[str, t.Any]:
         ({"settings": {"EPG Scan": 5}}, "dvbt_guest_settings has 'EPG Scan'; a key of setup.conf is a word"),
         ({"settings": {"VideoDir": ["a"]}}, "dvbt_guest_settings, VideoDir is ['a']; it is one word"),
         ({"timers": ["News at eight"]}, "dvbt_guest_timers has 'News at eight'; a timer is FLAGS:CHANNEL:DAY"),
+        ({"timers": ["1:1:2026-99-99:2015:2200:50:99:Film:"]}, "dvbt_guest_timers has '1:1:2026-99-99"),
+        ({"timers": ["1:1:2026-12-24:2415:2200:50:99:Film:"]}, "dvbt_guest_timers has '1:1:2026-12-24:2415"),
+        ({"timers": ["1:1::2015:2200:50:99:Film:"]}, "dvbt_guest_timers has '1:1::2015"),
+        ({"timers": ["1:1:MTWTF--@:2015:2200:50:99:Film:"]}, "dvbt_guest_timers has '1:1:MTWTF--@:"),
+        ({"timers": ["1:1:MTWTF--@2026-13-01:2015:2200:50:99:Film:"]}, "dvbt_guest_timers has '1:1:MTWTF--@2026-13"),
+        ({"timers": [NEWS, NEWS]}, f"dvbt_guest_timers has {NEWS!r} twice"),
+        ({"svdrp_hosts": ["0.0.0.0/0"]}, None),
+        ({"svdrp_hosts": ["10.0.0.1/0"]}, "dvbt_guest_svdrp_hosts has '10.0.0.1/0'; it is an address of IPv4"),
+        ({"svdrp_hosts": ["192.0.2.0/255.255.255.0"]}, "dvbt_guest_svdrp_hosts has '192.0.2.0/255.255.255.0'; it is"),
         ({"timers": ["1:1:24.12.2026:2015:2200:50:99:Film:"]}, "dvbt_guest_timers has '1:1:24.12.2026"),
     ],
 )
@@ -74,6 +83,8 @@ def test_access_lists_have_the_guest_itself_and_nobody_else() -> None:
         ("EPGScanTimeout = 0\nOther = 1\n", {"EPGScanTimeout": 5}, "EPGScanTimeout = 5\nOther = 1\n"),
         ("UseDolbyDigital = 1\n", {"UseDolbyDigital": True}, "UseDolbyDigital = 1\n"),
         ("OSDLanguage = \n", {"OSDLanguage": ""}, "OSDLanguage = \n"),
+        ("EPGScanTimeout = 5\n", {"epgscantimeout": 5}, "EPGScanTimeout = 5\n"),
+        ("SVDRPHostName = x\n", {"SVDRPHostName": " x "}, "SVDRPHostName = x\n"),
     ],
 )
 def test_settings(text: str, settings: dict[str, t.Any], after: str) -> None:
@@ -103,18 +114,25 @@ def test_channels(text: str, channels: list[str], changed: bool) -> None:
         (f"{NEWS_LATER}\n", [NEWS], [NEWS], f"{NEWS_LATER}\n"),
         (f"{FILM}\n", [NEWS], [], f"{FILM}\n{NEWS}\n"),
         (f"{NEWS_LATER}\n{FILM}\n", [], [NEWS], f"{FILM}\n"),
-        ("", [FILM.replace("2026", "2025")], [], ""),
+        (f"{NEWS_LATER}\n", [NEWS.replace("--:", "--@2026-11-25:")], [], f"{NEWS_LATER}\n"),
+        ("", [FILM.replace("2026-12-24", "2026-11-26")], [], ""),
         ("", [FILM], [], f"{FILM}\n"),
+        ("", ["1:2:2026-11-27:1400:1530:50:99:Over:"], [], ""),
+        ("", ["1:2:2026-11-27:1400:1531:50:99:On:"], [], "1:2:2026-11-27:1400:1531:50:99:On:\n"),
+        ("", ["1:2:2026-11-26:2300:0100:50:99:Night:"], [], ""),
+        ("", ["1:2:2026-11-27:2300:0100:50:99:Night:"], [], "1:2:2026-11-27:2300:0100:50:99:Night:\n"),
     ],
-    ids=["new", "as VDR writes it", "beside another's", "no more", "of a day that has passed", "of a day to come"],
 )
 def test_timers(text: str, timers: list[str], before: list[str], after: str) -> None:
-    assert _vdr.timers(text, timers, before, "2026-11-27") == after
+    assert _vdr.timers(text, timers, before, "2026-11-27 1530") == after
 
 
 def test_files_that_are_as_wanted_are_not_written() -> None:
     present = {"setup.conf": "MarginStart = 2\n", "channels.conf": f"{ARD}\n", "timers.conf": "", "before": ""}
     asked = wanted(channels=[ARD], settings={"MarginStart": 2})
-    assert _vdr.files(asked, present, "2026-11-27") == {}
+    assert _vdr.files(asked, present, "2026-11-27 1530") == {}
     asked = wanted(channels=[ARD], settings={"MarginStart": 5}, timers=[NEWS])
-    assert _vdr.files(asked, present, "2026-11-27") == {"setup.conf": "MarginStart = 5\n", "timers.conf": f"{NEWS}\n"}
+    assert _vdr.files(asked, present, "2026-11-27 1530") == {
+        "setup.conf": "MarginStart = 5\n",
+        "timers.conf": f"{NEWS}\n",
+    }
