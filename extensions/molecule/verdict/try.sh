@@ -1,5 +1,6 @@
 #!/bin/sh
-# Start a guest without a disk that has the PCI device $1, and say what comes of it. It stays if it has a name, $2.
+# Make a guest without a disk that has the PCI device $1, and say what comes of it. It stays if it has a name, $2.
+# It is paused: QEMU has the card then, and no processor has to be emulated within an emulated one.
 IFS=:. read -r domain bus slot function <<EOF
 $1
 EOF
@@ -15,6 +16,6 @@ cat >/run/try.xml <<EOF
   </devices>
 </domain>
 EOF
-timeout 60 virsh create /run/try.xml 2>&1
+timeout 60 virsh create --paused /run/try.xml 2>&1
 echo "default routes: $(ip route show default | wc -l)"
 [ -n "${2:-}" ] || timeout 60 virsh destroy trial >/dev/null 2>&1
