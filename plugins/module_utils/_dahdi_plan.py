@@ -59,12 +59,21 @@ class Span(t.NamedTuple):
     options: t.Mapping[str, t.Any]
 
 
+def judge(wanted: t.Mapping[str, t.Any]) -> list[str]:
+    """What is wrong with the variables that are for DAHDI."""
+    faults = _read_spans(wanted["spans"])[1]
+    if wanted["provider"] == "dahdi" and wanted["dialplan"] and not wanted["asterisk"]:
+        faults.append("isdn_guest_dialplan is for Asterisk; set isdn_guest_asterisk: true, or leave it out")
+    return [*faults, *_dialplan(wanted["dialplan"])]
+
+
 def make_plan(
     cards: t.Sequence[Card], wanted: t.Mapping[str, t.Any], machine: t.Mapping[str, t.Any]
 ) -> dict[str, t.Any]:
     """The part of the plan that DAHDI is for; see the filter isdn_plan."""
     ports = sum(card["ports"] or 0 for card in cards if card["dahdi"])
-    spans, faults = _spans(wanted["spans"], ports)
+    described, wrong = _read_spans(wanted["spans"])
+    spans = _number_spans(described, ports)
     local = [span for span in spans if span.local is not None]
     modules = list(dict.fromkeys(card["dahdi"] for card in cards if card["dahdi"]))
     modules += ["dahdi_dynamic", "dahdi_dynamic_loc"] if local else []
@@ -76,9 +85,8 @@ def make_plan(
         "faults": [
             *_machine(wanted, machine),
             *_cards(cards),
-            *faults,
+            *([] if wrong else _ports(described, ports)),
             *_lines(cards, spans),
-            *_dialplan(wanted["dialplan"]),
         ],
         "modules": ["dahdi", *modules],
         "rivals": sorted({module for card in cards for module in card["modules"]}),
@@ -114,8 +122,6 @@ def _machine(wanted: t.Mapping[str, t.Any], machine: t.Mapping[str, t.Any]) -> t
             f"isdn_guest_asterisk: it runs {system}, and of Debian 11, 12 and 13 only Debian 11 has Asterisk with its"
             " channel driver for DAHDI (asterisk-dahdi)"
         )
-    if wanted["dialplan"] and not wanted["asterisk"]:
-        yield "isdn_guest_dialplan is for Asterisk; set isdn_guest_asterisk: true, or leave it out"
 
 
 def _cards(cards: t.Sequence[Card]) -> t.Iterator[str]:
@@ -134,8 +140,8 @@ def _lines(cards: t.Sequence[Card], spans: t.Sequence[Span]) -> t.Iterator[str]:
         )
 
 
-def _spans(raw: t.Any, ports: int) -> tuple[list[Span], list[str]]:
-    """All spans in their order: of each port of a card, described or not, and of local lines."""
+def _read_spans(raw: t.Any) -> tuple[list[Span], list[str]]:
+    """The spans as they are described, and what is wrong with that."""
     spans: list[Span] = []
     faults: list[str] = []
     for number, entry in enumerate(raw, 1):
@@ -143,13 +149,6 @@ def _spans(raw: t.Any, ports: int) -> tuple[list[Span], list[str]]:
             spans.append(_span(entry))
         except InvalidInput as error:
             faults.append(f"isdn_guest_spans, entry {number}: {error}")
-    on_cards = [span for span in spans if span.local is None]
-    if len(on_cards) > ports and not faults:
-        faults.append(
-            f"isdn_guest_spans describes {len(on_cards)} ports of cards, and those that DAHDI drives have {ports}."
-            " Remove what is too much, or make a local line of it by the key local"
-        )
-    on_cards += [_span({})] * (ports - len(on_cards))
     ends = [span for span in spans if span.local is not None]
     for local in dict.fromkeys(span.local for span in ends):
         sides = sorted(span.side for span in ends if span.local == local)
@@ -158,8 +157,24 @@ def _spans(raw: t.Any, ports: int) -> tuple[list[Span], list[str]]:
                 f"isdn_guest_spans: the local line {local} has the ends {' and '.join(sides)}; it has two, one with"
                 " side: nt and one with side: te"
             )
-    ordered = [*on_cards, *ends]
-    return [span._replace(group=span.group or number) for number, span in enumerate(ordered, 1)], faults
+    return spans, faults
+
+
+def _ports(spans: t.Sequence[Span], ports: int) -> t.Iterator[str]:
+    on_cards = [span for span in spans if span.local is None]
+    if len(on_cards) > ports:
+        yield (
+            f"isdn_guest_spans describes {len(on_cards)} ports of cards, and those that DAHDI drives have {ports}."
+            " Remove what is too much, or make a local line of it by the key local"
+        )
+
+
+def _number_spans(described: t.Sequence[Span], ports: int) -> list[Span]:
+    """All spans in their order: of each port of a card, described or not, and of local lines."""
+    on_cards = [span for span in described if span.local is None]
+    on_cards += [_span({})] * (ports - len(on_cards))
+    ordered = [*on_cards, *(span for span in described if span.local is not None)]
+    return [span._replace(group=span.group or number) for number, span in enumerate(ordered, 1)]
 
 
 def _span(entry: t.Any) -> Span:

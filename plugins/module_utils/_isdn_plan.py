@@ -36,17 +36,25 @@ _DAHDI_MODULES = {"dahdi", "dahdi_dynamic", "dahdi_dynamic_loc"}.union(facts.dah
 _ASSIGNMENT = re.compile(r"([A-Za-z0-9_]+)=[^\s#]+")
 
 
+def judge(host: str, wanted: Wanted) -> list[str]:
+    """What the filter isdn_faults returns: what is wrong with the variables, whatever the guest turns out to be."""
+    faults = [*_provider(wanted), *_l1oip.read_lines(wanted["l1oip"])[1], *_dahdi_plan.judge(wanted), *_options(wanted)]
+    return [f"{host}: {fault}" for fault in faults]
+
+
 def make_plan(devices: t.Iterable[Device], host: str, wanted: Wanted, machine: Machine) -> dict[str, t.Any]:
     """What the filter isdn_plan returns."""
     cards = describe(devices, "isdn")
-    lines, faults = _l1oip.read_lines(wanted["l1oip"])
-    plan = _dahdi(cards, wanted, machine) if wanted["provider"] == "dahdi" else _misdn(cards, lines, wanted, machine)
+    lines, _faults = _l1oip.read_lines(wanted["l1oip"])
+    if wanted["provider"] == "dahdi":
+        plan = _dahdi_plan.make_plan(cards, wanted, machine)
+    else:
+        plan = _misdn(cards, lines, wanted, machine)
     faults = [
         *_distribution(machine),
         *plan.pop("faults"),
-        *faults,
         *_people(wanted, machine),
-        *_options(wanted, machine),
+        *_parameters(wanted, machine),
     ]
     own, given = plan.pop("options"), wanted["module_options"]
     options = {module: f"{own.get(module, '')} {given.get(module, '')}".strip() for module in {**own, **given}}
@@ -58,13 +66,28 @@ def make_plan(devices: t.Iterable[Device], host: str, wanted: Wanted, machine: M
         **plan.pop("files"),
     }
     return {
-        "faults": [f"{host}: {fault}" for fault in faults],
+        "faults": [*judge(host, wanted), *(f"{host}: {fault}" for fault in faults)],
         "cards": cards,
         "provider": wanted["provider"],
         "options": options,
         "files": {path: _HEADER + text for path, text in texts.items() if text},
         **plan,
     }
+
+
+def _provider(wanted: Wanted) -> t.Iterator[str]:
+    if wanted["provider"] == "dahdi":
+        if wanted["l1oip"]:
+            yield "isdn_guest_l1oip is for isdn_guest_provider: misdn, and the provider is dahdi"
+        return
+    for name in ("spans", "dialplan"):
+        if wanted[name]:
+            yield f"isdn_guest_{name} is for isdn_guest_provider: dahdi, and the provider is misdn"
+    if wanted["asterisk"]:
+        yield (
+            "isdn_guest_asterisk needs isdn_guest_provider: dahdi, for no Asterisk of Debian has a channel driver for"
+            " mISDN"
+        )
 
 
 def _misdn(
@@ -83,14 +106,6 @@ def _misdn(
             "none of its PCI devices is an ISDN card, and isdn_guest_l1oip has no lines. Give it a card"
             " (kvm_guest_pci_devices), or lines of ISDN over IP"
         )
-    for name in ("spans", "dialplan"):
-        if wanted[name]:
-            faults.append(f"isdn_guest_{name} is for isdn_guest_provider: dahdi, and the provider is misdn")
-    if wanted["asterisk"]:
-        faults.append(
-            "isdn_guest_asterisk needs isdn_guest_provider: dahdi, for no Asterisk of Debian has a channel driver for"
-            " mISDN"
-        )
     return {
         "faults": faults,
         "modules": list(modules),
@@ -102,13 +117,6 @@ def _misdn(
         "files": {},
         "options": {"l1oip": _l1oip.options(lines)} if lines else {},
     }
-
-
-def _dahdi(cards: list[dict[str, t.Any]], wanted: Wanted, machine: Machine) -> dict[str, t.Any]:
-    plan = _dahdi_plan.make_plan(cards, wanted, machine)
-    if wanted["l1oip"]:
-        plan["faults"].append("isdn_guest_l1oip is for isdn_guest_provider: misdn, and the provider is dahdi")
-    return plan
 
 
 def _card_faults(card: Device, machine: Machine) -> t.Iterator[str]:
@@ -149,29 +157,44 @@ def _people(wanted: Wanted, machine: Machine) -> t.Iterator[str]:
             yield f"isdn_guest_members names {user}, and there is no such user. Make it, or leave it out"
 
 
-def _options(wanted: Wanted, machine: Machine) -> t.Iterator[str]:
+def _options(wanted: Wanted) -> t.Iterator[str]:
     known = _DAHDI_MODULES if wanted["provider"] == "dahdi" else _MISDN_MODULES
     for module, text in wanted["module_options"].items():
-        place = f"isdn_guest_module_options of {module}"
-        words = [_ASSIGNMENT.fullmatch(word) for word in str(text).split(" ")]
+        place = _place(module)
         if module not in known:
             yield f"{place}: that is no module of {wanted['provider']}; there are {', '.join(sorted(known))}"
-        elif not isinstance(text, str) or not all(words):
+        elif _names(text) is None:
             yield f"{place}: {text!r} is not of the form NAME=VALUE NAME=VALUE, as in type=4 iomode=1"
         else:
-            yield from (
-                f"{place}: {fault}" for fault in _parameters(module, [word[1] for word in words if word], machine)
-            )
+            for name in _names(text) or ():
+                if _follows(module, name):
+                    yield f"{place}: {name} follows from isdn_guest_l1oip; leave it out"
 
 
-def _parameters(module: str, names: t.Sequence[str], machine: Machine) -> t.Iterator[str]:
+def _parameters(wanted: Wanted, machine: Machine) -> t.Iterator[str]:
     """The kernel only logs a parameter that the module does not have, and goes on without it."""
-    has = machine["parameters"].get(module)
-    for name in names:
-        if module == "l1oip" and name in _l1oip.PARAMETERS:
-            yield f"{name} follows from isdn_guest_l1oip; leave it out"
-        elif has and name not in has:
-            yield f"the module has no parameter {name} in this kernel; it has {', '.join(sorted(has))}"
+    for module, text in wanted["module_options"].items():
+        has = machine["parameters"].get(module)
+        for name in (_names(text) or ()) if has else ():
+            if name not in has and not _follows(module, name):
+                yield (
+                    f"{_place(module)}: the module has no parameter {name} in this kernel; it has"
+                    f" {', '.join(sorted(has))}"
+                )
+
+
+def _follows(module: str, name: str) -> bool:
+    return module == "l1oip" and name in _l1oip.PARAMETERS
+
+
+def _place(module: str) -> str:
+    return f"isdn_guest_module_options of {module}"
+
+
+def _names(text: t.Any) -> list[str] | None:
+    """The parameters that options of a module set; None if they cannot be read."""
+    words = [_ASSIGNMENT.fullmatch(word) for word in str(text).split(" ")]
+    return [word[1] for word in words if word] if isinstance(text, str) and all(words) else None
 
 
 def _pin() -> str:

@@ -89,6 +89,7 @@ class Fleet:
         self.collections = collections
         self.hosts: dict[str, Variables] = {}
         self.guests: dict[str, Variables] = {}
+        self.groups: dict[str, list[str]] = {}  # more groups, and the guests in them
 
     def host(self, name: str, **variables: t.Any) -> PciTree:
         tree = PciTree(self.folder / name)
@@ -107,7 +108,9 @@ class Fleet:
     def play(self, playbook: str, *arguments: str) -> Outcome:
         """Run a playbook of the collection on the inventory."""
         inventory = self.folder / "inventory.json"
-        inventory.write_text(json.dumps({"kvm_hosts": {"hosts": self.hosts}, "kvm_guests": {"hosts": self.guests}}))
+        groups = {name: {"hosts": dict.fromkeys(guests)} for name, guests in self.groups.items()}
+        groups.update({"kvm_hosts": {"hosts": self.hosts}, "kvm_guests": {"hosts": self.guests}})
+        inventory.write_text(json.dumps(groups))
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "PYTHONPATH"))},
             "ANSIBLE_COLLECTIONS_PATH": str(self.collections),

@@ -78,7 +78,7 @@ GUESTS: dict[str, tuple[dict[str, t.Any], dict[str, t.Any], str]] = {
     "new": ({"capisuite_guest_create_users": True}, {"users": ["root"]}, ""),
     "silent": (
         {"capisuite_guest_users": [{**GERNOT, "voice_numbers": ["12"], "announcement": "/none/a.wav"}]},
-        {"waves": [{"item": {"key": "gernot", "value": "/none/a.wav"}, "stat": {"exists": False}}]},
+        {},
         "there is no /none/a.wav on the controller to make an announcement of",
     ),
     "idle": (
@@ -111,13 +111,13 @@ def faults(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
             **own,
             "read": {**READ, "getent_passwd": {user: [] for user in read.get("users", ["root", "gernot"])}, **read},
             "__capisuite_guest_found": {"files": [{"path": path} for path in read.get("programs", [])]},
-            "__capisuite_guest_waves": {"results": read.get("waves", [])},
         }
         for name, (own, read, _fault) in GUESTS.items()
     }
     (folder / "inventory.json").write_text(json.dumps({"all": {"hosts": hosts}}))
     tasks = [
         {"set_fact": {"cacheable": True, **{key: f"{{{{ read.{key} }}}}" for key in (*READ, "getent_passwd")}}},
+        {"include_role": {"name": "kvm.passthrough.capisuite_guest", "tasks_from": "inventory"}},
         {"include_role": {"name": "kvm.passthrough.capisuite_guest", "tasks_from": "judge"}},
         {
             "copy": {"dest": f"{folder}/all.json", "content": "{{ dict(play | zip(said)) | to_json }}"},

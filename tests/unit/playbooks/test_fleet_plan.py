@@ -137,3 +137,32 @@ def test_prepare_judges_guests_by_their_variables_only(fleet: Fleet) -> None:
     outcome = fleet.play("prepare", "--check")
     fault = "fax1: kvm_guest_name is fax/1; it takes letters, digits and _ . + - only"
     assert outcome.refusal() == ([fault], "all,!fax1")
+
+
+def test_services_of_guests_yet_to_come_are_judged_by_their_variables(fleet: Fleet) -> None:
+    fleet.host("hv1")
+    spans = {"isdn_guest_spans": [{"side": "nt"}]}
+    oliver = {"name": "oliver", "fax_numbers": ["12"], "fax_stationID": "12", "voice_numbers": ["13"]}
+    said = {**oliver, "announcement": "/nonexistent/a.wav"}
+    fleet.guest("fax1", "hv1", [], capisuite_guest_users=[oliver], capisuite_guest_idle_interval=0, **spans)
+    fleet.guest("fax2", "hv1", [], capisuite_guest_users=[said])
+    fleet.guest("tv1", "hv1", [], dvbt_guest_scan="Germany", dvbt_guest_timers=["1:1:soon"])
+    fleet.guest("tv2", "hv1", [], dvbt_guest_timeout="long")
+    fleet.guest("tv3", "hv1", [], dvbt_guest_scan="DE")
+    fleet.guest("net1", "hv1", [], **spans)
+    fleet.groups = {
+        "isdn_guests": ["fax1"],
+        "capisuite_guests": ["fax1", "fax2"],
+        "dvbt_guests": ["tv1", "tv2", "tv3"],
+    }
+    faults, limit = fleet.play("deploy").refusal()
+    expected = [
+        "fax1: isdn_guest_spans is for isdn_guest_provider: dahdi, and the provider is misdn",
+        "fax1: capisuite_guest_idle_interval is 0 and capisuite_guest_start_timeout",
+        "fax2: there is no /nonexistent/a.wav on the controller to make an announcement of",
+        "tv1: dvbt_guest_scan is Germany; it is a country by two letters, such as DE",
+        "tv1: dvbt_guest_timers",
+        "tv2 cannot be judged: Validation of arguments failed: argument 'dvbt_guest_timeout' is of type str",
+    ]
+    assert [fault[: len(start)] for fault, start in zip(faults, expected)] == expected
+    assert limit == "all,!fax1,!fax2,!tv1,!tv2"

@@ -13,9 +13,16 @@ import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 
-from ansible_collections.kvm.passthrough.plugins.filter import isdn_leaving, isdn_modules, isdn_plan, isdn_shortfall
+from ansible_collections.kvm.passthrough.plugins.filter import (
+    isdn_faults,
+    isdn_leaving,
+    isdn_modules,
+    isdn_plan,
+    isdn_shortfall,
+)
 from ansible_collections.kvm.passthrough.tests.unit.plugins.module_utils.test_isdn_plan import MACHINE, QUADBRI, WANTED
 
+faults = isdn_faults.FilterModule().filters()["isdn_faults"]
 plan = isdn_plan.FilterModule().filters()["isdn_plan"]
 modules = isdn_modules.FilterModule().filters()["isdn_modules"]
 leaving = isdn_leaving.FilterModule().filters()["isdn_leaving"]
@@ -34,6 +41,24 @@ def test_what_a_plan_returns(provider: str) -> None:
     assert made["faults"] == []
     assert set(made) == set(yaml.safe_load(isdn_plan.RETURN)["_value"]["contains"])
     assert json.loads(json.dumps(made)) == made, "plain data, for a fact"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"l1oip": [{"id": 0}]},
+        {"asterisk": True},
+        {"provider": "dahdi", "spans": [{"side": "both"}, {"local": 1}]},
+        {"provider": "dahdi", "dialplan": {"isdn": ["100"]}},
+        {"module_options": {"hfcmulti": "poll", "e1000e": "x=1", "l1oip": "id=7"}},
+    ],
+)
+def test_a_plan_has_the_faults_of_the_variables_first(wrong: dict[str, t.Any]) -> None:
+    wanted = _from_yaml({**WANTED, **wrong})
+    found = faults(wanted, "isdn1")
+    assert found
+    made = plan(_from_yaml([{**QUADBRI, "subsystem_id": "1397:b550"}]), "isdn1", wanted, _from_yaml(MACHINE))
+    assert made["faults"] == found
 
 
 def test_from_the_plan_to_the_lines() -> None:
