@@ -65,6 +65,7 @@ _ALL = {
         Recipe("plain-bookworm", "base-bookworm", ("plain",), disk_gib=6, suite="bookworm"),
         Recipe("base-bullseye", None, ("base",), suite="bullseye"),
         Recipe("plain-bullseye", "base-bullseye", ("plain",), disk_gib=6, suite="bullseye"),
+        Recipe("guest-fax", "base-bullseye", ("fax", "guest", "service"), disk_gib=4, suite="bullseye"),
     )
 }
 _USUAL = ("qemu", "host", "guest", "cloud")  # what `build` builds; the others come when a lab wants them

@@ -188,6 +188,7 @@ _ISDN = Profile(
             memory=512,
             more=(("kvm_guest_data_disks", [{"name": "recordings", "size": "1G"}]),),
         ),
+        Guest("fax", by_address=("isdn-old",), image="guest-fax", address="192.168.122.62", memory=512),
     ),
 )
 

@@ -38,11 +38,13 @@ for generator in /usr/lib/systemd/system-generators/*; do
 done
 
 # 13 MB that only give names to keyboards and the like; lspci has its own.
-rm /usr/lib/udev/hwdb.bin
+rm -f /usr/lib/udev/hwdb.bin /lib/udev/hwdb.bin
 
 # The first initramfs is packed tightly, here where that costs nothing: the guest's BIOS reads 1 or 2 MB a second.
 for kernel in /lib/modules/*; do
     version=${kernel##*/}
     update-initramfs -c -k "$version"
-    mkinitramfs -c zstd -l 19 -o "/boot/initrd.img-$version" "$version"
+    # Debian 11's takes no level.
+    mkinitramfs -c zstd -l 19 -o "/boot/initrd.img-$version" "$version" ||
+        mkinitramfs -c xz -o "/boot/initrd.img-$version" "$version"
 done
