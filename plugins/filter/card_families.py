@@ -136,6 +136,12 @@ _value:
       sample: >-
         hfcmulti matches the chip but does not know the board 1397:b752: it loads, says 'Unknown HFC multiport
         controller' and takes nothing
+    keeper:
+      description:
+        - Which of C(drivers) cannot be removed from a running kernel, so that the card leaves a host or a guest only when
+          that is off. V(none) where there is none.
+      type: str
+      sample: hfc_multi
     dahdi:
       description: The module of DAHDI that takes this very card, empty if none does.
       type: str

@@ -17,6 +17,7 @@ import typing as t
 from dataclasses import dataclass, field
 
 from ._cards import FAMILIES, Family
+from ._use import sticks
 
 Device = t.Mapping[str, t.Any]
 
@@ -137,6 +138,8 @@ def _row(device: Device, card: Family, facts: Facts) -> dict[str, t.Any]:
         rivals=list(facts.rivals),
         traps=list(facts.traps),
     )
+    # A driver does not hold what it refuses.
+    row["keeper"] = None if row["refused"] else next((driver for driver in facts.drivers if sticks(driver)), None)
     return row
 
 

@@ -18,7 +18,7 @@ DEVICES = "/sys/bus/pci/devices"
 _STAND_INS = frozenset(("pci-stub", "pciback", "uio_pci_generic", "igb_uio"))
 # Drivers that the running kernel does not survive the removal of, and how it ends. Sources: Linux 6.12,
 # drivers/isdn/hardware/mISDN/hfcmulti.c: release_port, which waits for work of the channel with the card's lock held.
-_STICKING = {"hfc_multi": "whose removal is a bug of its own: it sleeps under a spinlock, and the host hangs"}
+_STICKING = {"hfc_multi": "whose removal is a bug of its own: it sleeps under a spinlock, and the kernel hangs"}
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 

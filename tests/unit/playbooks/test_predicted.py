@@ -377,3 +377,17 @@ def test_detach(fleet: Fleet, device: str, changed: list[str], said: str) -> Non
     outcome = fine(fleet.play("detach", *asked(device)))
     assert outcome.changed() == changed
     assert outcome.messages()[-1].startswith(said)
+
+
+def test_a_card_that_a_running_guest_has_to_keep(fleet: Fleet) -> None:
+    tree = prepared(fleet)
+    bound(tree, SPARE)
+    uevent = tree.device(SPARE) / "uevent"
+    uevent.write_text(uevent.read_text().replace("8086:A01F", "1397:B620"))
+    running(tree, "fax1", FAX, SPARE)
+    outcome = fleet.play("detach", *asked(SPARE))
+    assert outcome.code != 0
+    assert outcome.messages() == [
+        f"nothing was changed: fax1 runs, and its kernel hangs when it removes hfc_multi from {SPARE}; shut it down first"
+    ]
+    assert outcome.changed() == []

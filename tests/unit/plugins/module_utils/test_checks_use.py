@@ -238,7 +238,7 @@ def test_a_driver_that_cannot_be_removed(driver: str | None, sticks: bool) -> No
     where = machines.machine(devices=[machines.device(NIC, driver=driver)])
     said = (
         f"{NIC} is bound to hfc_multi, whose removal is a bug of its own:"
-        " it sleeps under a spinlock, and the host hangs"
+        " it sleeps under a spinlock, and the kernel hangs"
     )
     assert found(where) == ({"driver_sticks": said} if sticks else {})
 

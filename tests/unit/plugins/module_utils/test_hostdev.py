@@ -257,7 +257,7 @@ def refusal(
         (
             HostDevice(driver="hfc_multi"),
             {"managed": True},
-            f"{A} is bound to hfc_multi, whose removal is a bug of its own: it sleeps under a spinlock, and the host"
+            f"{A} is bound to hfc_multi, whose removal is a bug of its own: it sleeps under a spinlock, and the kernel"
             f" hangs; run the playbook kvm.passthrough.prepare and reboot the host",
         ),
         (HostDevice(), {}, f"{A} is bound to no driver, where fax1 needs it on vfio-pci; bind it with"),
