@@ -138,8 +138,8 @@ _value:
         controller' and takes nothing
     keeper:
       description:
-        - Which of C(drivers) cannot be removed from a running kernel, so that the card leaves a host or a guest only when
-          that is off. V(none) where there is none.
+        - Which of C(drivers) cannot be removed from a running kernel, so that the card leaves a host or a guest only
+          when that is off. V(none) where there is none.
       type: str
       sample: hfc_multi
     dahdi:

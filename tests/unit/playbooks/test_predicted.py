@@ -388,6 +388,7 @@ def test_a_card_that_a_running_guest_has_to_keep(fleet: Fleet) -> None:
     outcome = fleet.play("detach", *asked(SPARE))
     assert outcome.code != 0
     assert outcome.messages() == [
-        f"nothing was changed: fax1 runs, and its kernel hangs when it removes hfc_multi from {SPARE}; shut it down first"
+        f"nothing was changed: fax1 runs, and its kernel hangs when it removes hfc_multi from {SPARE}; shut it down"
+        " first"
     ]
     assert outcome.changed() == []
