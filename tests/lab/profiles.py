@@ -251,6 +251,12 @@ PROFILES: dict[str, Profile] = {
         group="capisuite_guests",
         system="plain-bullseye",
     ),
+    "bookworm-machine": _MACHINE._replace(
+        about="the same with Debian 12, whose kernel has no driver for the card of the article",
+        cards=(Card("dvbt", "vfio-user-pci", "1131:7146", None, slot=0x4, program=_SAA7146),),
+        host="bookworm",
+        system="plain-bookworm",
+    ),
     "asterisk-machine": _MACHINE._replace(
         about="the same with Debian 11, for Asterisk",
         host="asterisk",
