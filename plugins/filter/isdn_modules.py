@@ -53,7 +53,7 @@ _value:
       elements: str
       sample: [l1oip]
     busy:
-      description: Those that should be unloaded and are in use, so that a reboot is due.
+      description: Those that should be unloaded and are in use, or C(hfcmulti), so that a reboot is due.
       type: list
       elements: str
       sample: []

@@ -12,7 +12,14 @@ from __future__ import annotations
 
 import typing as t
 
+from ._card_facts import FACTS
+from ._use import sticks
+
 _COMPARED = "l1oip"
+_STAYING = {
+    module for facts in FACTS.values() for module, driver in zip(facts.modules, facts.drivers) if sticks(driver)
+}
+"""Modules whose removal from a card can hang the kernel: they go at the next boot."""
 
 
 class Loaded(t.NamedTuple):
@@ -25,7 +32,7 @@ class Loaded(t.NamedTuple):
 def plan_modules(
     plan: t.Mapping[str, t.Any], loaded: str, before: t.Mapping[str, str], parameters: str
 ) -> dict[str, list[str]]:
-    """What to load, what to unload before, and what cannot be unloaded since it is in use.
+    """What to load, what to unload before, and what cannot be unloaded, being in use or a danger to the kernel.
 
     loaded is the text of /proc/modules, before are the texts of the role's files as they were, parameters is what grep
     says of /sys/module/l1oip/parameters, a line PATH:VALUE each.
@@ -69,7 +76,7 @@ def _unused(leaving: t.Iterable[str], there: t.Mapping[str, Loaded], freed: bool
     found: list[str] = []
     for module in leaving:
         uses, users = there[module]
-        if users.issubset(found) and (freed or uses <= len(users)):
+        if module not in _STAYING and users.issubset(found) and (freed or uses <= len(users)):
             found.append(module)
     return found
 

@@ -18,7 +18,7 @@ virsh net-info default >>"$1/network"
 : >"$1/interfaces"
 for guest in $(virsh list --all --name | sort); do
     virsh dumpxml --inactive "$guest" | sort >"$1/guests/$guest"
-    echo "$guest $(virsh domiflist --inactive "$guest" | awk 'NR > 2 {print $3, $4, $5}')" >>"$1/interfaces"
+    echo "$guest $(virsh domiflist --inactive "$guest" | awk 'NR > 2 && NF {print $3, $4, $5}')" >>"$1/interfaces"
 done
 virsh list --all >"$1/running"
 for disk in "$images"/*.qcow2; do

@@ -71,4 +71,4 @@ def test_from_the_plan_to_the_lines() -> None:
     assert missing.startswith(
         "isdn1: 0000:05:00.0 (1397:08b4, board 1397:b620, hfc-4s) has 3 of 4 mISDN controllers, and"
     )
-    assert leaving("hfcmulti\n", "hfcmulti 98304 0 - Live 0x0000000000000000\n", freed=False) == ["hfcmulti"]
+    assert leaving("mISDN_dsp\n", "mISDN_dsp 258048 0 - Live 0x0000000000000000\n", freed=False) == ["mISDN_dsp"]

@@ -56,8 +56,8 @@ WRITTEN = f"# ours\noptions l1oip {ONE}\n"
             "options hfcmulti type=4\n",
             "",
             "",
-            (["hfcmulti"], [], ["hfcmulti"]),
-            id="no more",
+            ([], ["hfcmulti"], []),
+            id="no more, of a module that stays until the next boot",
         ),
         pytest.param(
             CARD,
@@ -65,7 +65,7 @@ WRITTEN = f"# ours\noptions l1oip {ONE}\n"
             "",
             "",
             "",
-            (["wcb4xxp", "hfcmulti"], [], ["hfcmulti", "mISDN_dsp"]),
+            (["wcb4xxp"], ["hfcmulti"], ["mISDN_dsp"]),
             id="a rival has the card",
         ),
         pytest.param(
@@ -101,6 +101,7 @@ def test_modules(
         ("", DSP, False, []),
         ("# ours\nl1oip\nmISDN_dsp\n", L1OIP.format(0) + DSP, False, ["mISDN_dsp", "l1oip"]),
         ("# ours\nl1oip\nmISDN_dsp\n", L1OIP.format(1) + DSP, False, ["mISDN_dsp"]),
+        ("# ours\nhfcmulti\nmISDN_dsp\n", HFC.format(0) + DSP, False, ["mISDN_dsp"]),
         ("dahdi\ndahdi_dynamic\n", DAHDI, False, []),
         ("dahdi\ndahdi_dynamic\ndahdi_dynamic_loc\n", DAHDI, True, ["dahdi_dynamic_loc", "dahdi_dynamic", "dahdi"]),
         ("dahdi\n", "dahdi 253952 9 - Live 0x0\n", True, ["dahdi"]),
