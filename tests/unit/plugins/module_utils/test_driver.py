@@ -268,7 +268,7 @@ HELD = f"/sys/bus/pci/devices/{A}/enable: 1"
             {"driver": "hfc_multi"},
             [],
             {"persistent": False},
-            f"{A} is bound to hfc_multi, whose removal is a bug of its own: it sleeps under a spinlock, and the host"
+            f"{A} is bound to hfc_multi, whose removal is a bug of its own: it sleeps under a spinlock, and the kernel"
             " hangs; have it bound at boot instead, with persistent: true, and reboot the host",
             id="a driver that cannot be removed",
         ),
