@@ -6,11 +6,24 @@
 # Runs inside the new root after the packages are there, and before the guest's configure.sh.
 set -eu
 
-# A kernel of Debian 11's own security updates: its first one, 5.10, never says a word in a guest of an emulated host. The
-# package that stands for the newest is not on every mirror.
-kernel=$(apt-cache search --names-only '^linux-image-6[.]1[.]0-0[.]deb11[.][0-9]+-amd64$' | cut -d' ' -f1 | sort -V | tail -n 1)
-apt-get --yes --quiet install "$kernel"
-apt-get clean
-for old in /boot/vmlinuz-5.*; do
+# The kernel of Debian 13: those that Debian 11 has, 5.10 and 6.1, hang in a guest of an emulated host, the first before it
+# says a word, the other after minutes.
+mkdir -p /tmp/newer/lists/partial
+cd /tmp/newer
+sed -n 's/ bullseye / trixie /p' /etc/apt/sources.list > sources.list
+cat > apt.conf <<'EOF'
+Dir::Etc::SourceList "/tmp/newer/sources.list";
+Dir::Etc::SourceParts "/tmp/newer/none";
+Dir::State::Lists "/tmp/newer/lists";
+APT::Sandbox::User "root";
+EOF
+export APT_CONFIG=/tmp/newer/apt.conf
+apt-get --quiet update
+apt-get --quiet download linux-base "$(apt-cache show linux-image-amd64/trixie | sed -n 's/^Depends: \([^ ,]*\).*/\1/p')"
+unset APT_CONFIG
+
+for old in /boot/vmlinuz-*; do
     apt-get --yes --quiet purge "linux-image-${old#/boot/vmlinuz-}" linux-image-amd64
 done
+dpkg --install ./linux-base_*.deb
+dpkg --install ./linux-image-*.deb
