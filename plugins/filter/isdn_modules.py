@@ -24,7 +24,9 @@ options:
     type: str
     required: true
   before:
-    description: The texts of the role's files for modprobe (C(options)) and for the boot (C(load)), as they were.
+    description:
+      - The texts of the role's files for modprobe (C(options)) and for the boot (C(load)), as they were, and of its note
+        of what an earlier run could not unload (C(due)), a module a line.
     type: dict
     required: true
   parameters:
@@ -39,7 +41,7 @@ seealso:
 EXAMPLES = r"""
 - name: See what is to be done
   ansible.builtin.set_fact:
-    modules: "{{ plan | kvm.passthrough.isdn_modules(proc_modules, {'options': '', 'load': ''}, '') }}"
+    modules: "{{ plan | kvm.passthrough.isdn_modules(proc_modules, {'options': '', 'load': '', 'due': ''}, '') }}"
 """
 
 RETURN = r"""

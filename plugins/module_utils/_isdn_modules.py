@@ -34,15 +34,20 @@ def plan_modules(
 ) -> dict[str, list[str]]:
     """What to load, what to unload before, and what cannot be unloaded, being in use or a danger to the kernel.
 
-    loaded is the text of /proc/modules, before are the texts of the role's files as they were, parameters is what grep
-    says of /sys/module/l1oip/parameters, a line PATH:VALUE each.
+    loaded is the text of /proc/modules, before are the texts of the role's files as they were, with what an earlier run
+    could not unload, parameters is what grep says of /sys/module/l1oip/parameters, a line PATH:VALUE each.
     """
     there = _read(loaded)
     wanted: list[str] = plan["modules"]
     rivals = [module for module in plan["rivals"] if module in there]
-    stale = [module for module in wanted if rivals or _stale(module, plan["options"], before["options"], parameters)]
-    gone = [module for module in _names(before["load"]) if module not in wanted]
-    leaving = [module for module in dict.fromkeys([*reversed(gone), *rivals, *reversed(stale)]) if module in there]
+    due = _names(before["due"])
+    stale = [
+        module
+        for module in wanted
+        if rivals or module in due or _stale(module, plan["options"], before["options"], parameters)
+    ]
+    gone = [module for module in [*reversed(_names(before["load"])), *due] if module not in wanted]
+    leaving = [module for module in dict.fromkeys([*gone, *rivals, *reversed(stale)]) if module in there]
     unload = _unused(leaving, there)
     return {
         "unload": unload,

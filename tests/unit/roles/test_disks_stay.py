@@ -24,7 +24,7 @@ NEVER = re.compile(r"--remove-all-storage|--storage\b|--wipe-storage|qemu-img")
 # Where files are removed or written that are ours, and no disks.
 OURS = re.compile(
     r"\{\{ (__kvm_guest_network_mark|__kvm_guest_seed(_folder)?|__kvm_host_ksm_file|__kvm_host_initramfs\.configuration"
-    r"|__capture_file\.path|__isdn_guest_(plan\.files|files|load)"
+    r"|__capture_file\.path|__isdn_guest_(plan\.files|files|load|due)"
     r"|__capisuite_guest_(key|sources|old_sources|deb_folder|files|voice_file|units|former|sound_folder|old_sounds)"
     r"|__capisuite_guest_(ours|rest|folder)"
     r"|__dvbt_guest_(options_file|load_file|mount_unit|arguments_file|dropin|state|timers_note|notes|files|plan\.files)"

@@ -63,7 +63,7 @@ def test_a_plan_has_the_faults_of_the_variables_first(wrong: dict[str, t.Any]) -
 
 def test_from_the_plan_to_the_lines() -> None:
     made = plan(_from_yaml([QUADBRI]), "isdn1", _from_yaml(WANTED), _from_yaml(MACHINE))
-    todo = modules(made, "", {"options": "", "load": ""}, "")
+    todo = modules(made, "", {"options": "", "load": "", "due": ""}, "")
     assert set(todo) == set(yaml.safe_load(isdn_modules.RETURN)["_value"]["contains"])
     assert todo == {"unload": [], "busy": [], "load": ["hfcmulti", "mISDN_dsp"]}
     isdn = {"misdn": {"controllers": [{"address": QUADBRI["address"]}] * 3}, "messages": ["HFC"]}

@@ -91,7 +91,28 @@ WRITTEN = f"# ours\noptions l1oip {ONE}\n"
 def test_modules(
     plan: t.Any, loaded: str, options: str, load: str, parameters: str, expected: tuple[list[str], list[str], list[str]]
 ) -> None:
-    made = plan_modules(plan, CORE.format(1, "mISDN_dsp,") + loaded, {"options": options, "load": load}, parameters)
+    before = {"options": options, "load": load, "due": ""}
+    made = plan_modules(plan, CORE.format(1, "mISDN_dsp,") + loaded, before, parameters)
+    assert (made["unload"], made["busy"], made["load"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("plan", "loaded", "due", "expected"),
+    [
+        pytest.param(CARD, HFC.format(0) + DSP, "hfcmulti\n", ([], ["hfcmulti"], []), id="stays until the next boot"),
+        pytest.param(CARD, DSP, "hfcmulti\n", ([], [], ["hfcmulti"]), id="somebody has unloaded it"),
+        pytest.param(LINES, L1OIP.format(2) + DSP, "l1oip\n", ([], ["l1oip"], []), id="still in use"),
+        pytest.param(LINES, L1OIP.format(0) + DSP, "l1oip\n", (["l1oip"], [], ["l1oip"]), id="no more in use"),
+        pytest.param(
+            CARD, L1OIP.format(0) + HFC.format(0) + DSP, "l1oip\n", (["l1oip"], [], []), id="no more in use, nor wanted"
+        ),
+    ],
+)
+def test_what_an_earlier_run_could_not_unload(
+    plan: t.Any, loaded: str, due: str, expected: tuple[list[str], list[str], list[str]]
+) -> None:
+    before = {"options": WRITTEN if plan is LINES else "", "load": "", "due": due}
+    made = plan_modules(plan, CORE.format(1, "mISDN_dsp,") + loaded, before, PARAMETERS)
     assert (made["unload"], made["busy"], made["load"]) == expected
 
 
