@@ -166,3 +166,23 @@ def test_services_of_guests_yet_to_come_are_judged_by_their_variables(fleet: Fle
     ]
     assert [fault[: len(start)] for fault, start in zip(faults, expected)] == expected
     assert limit == "all,!fax1,!fax2,!tv1,!tv2"
+
+
+def test_huge_pages_may_come_with_a_boot_that_the_run_may_make(fleet: Fleet) -> None:
+    huge = {"kvm_guest_disk_size": "1G", "kvm_guest_hugepages": "2M", "kvm_guest_memory": 256}
+    arguments = {"kvm_host_kernel_args": ["hugepagesz=1G", "hugepages=4", "hugepagesz=2M", "hugepages=128"]}
+    allowed = {"kvm_host_reboot_allowed": True}
+    for name, variables in {"hv1": {}, "hv2": arguments, "hv3": {**arguments, **allowed}, "hv4": allowed}.items():
+        fleet.host(name, **variables)
+        fleet.guest(f"fax-{name}", name, [], **huge)
+    fleet.guest("more", "hv3", [], **{**huge, "kvm_guest_memory": 258})
+    faults, _limit = fleet.play("deploy").refusal()
+    assert [fault.partition(" add ")[0] for fault in faults] == [
+        f"{guest}: {host} has 0 huge pages of 2M, too few for kvm_guest_memory {memory} MiB;"
+        for guest, host, memory in (
+            ("fax-hv1", "hv1", 256),
+            ("fax-hv2", "hv2", 256),
+            ("fax-hv4", "hv4", 256),
+            ("more", "hv3", 258),
+        )
+    ]
