@@ -25,8 +25,8 @@ options:
     required: true
   before:
     description:
-      - The texts of the role's files for modprobe (C(options)) and for the boot (C(load)), as they were, and of its note
-        of what an earlier run could not unload (C(due)), a module a line.
+      - The texts of the role's files for modprobe (C(options)) and for the boot (C(load)), as they were, and of its
+        note of what an earlier run could not unload (C(due)), a module a line.
     type: dict
     required: true
   parameters:
