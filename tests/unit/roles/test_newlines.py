@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-r"""Ansible doubles a backslash in a template, so that '\n' is two characters there, unless YAML has made it a newline."""
+r"""Ansible doubles a backslash in a template: there '\n' is two characters, unless YAML has made it a newline."""
 
 from __future__ import annotations
 
