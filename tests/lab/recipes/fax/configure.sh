@@ -25,5 +25,9 @@ unset APT_CONFIG
 for old in /boot/vmlinuz-*; do
     apt-get --yes --quiet purge "linux-image-${old#/boot/vmlinuz-}" linux-image-amd64
 done
+# It has its modules below /usr/lib, which in this Debian 11 is not the /lib where they are looked for.
+rm -rf /lib/modules
+mkdir -p /usr/lib/modules
+ln -s ../usr/lib/modules /lib/modules
 dpkg --install ./linux-base_*.deb
 dpkg --install ./linux-image-*.deb
